@@ -1,0 +1,207 @@
+//! Reverse-mode differentiation over candle tensors.
+//!
+//! candle's own backward pass zero-fills a buffer and adds to it for every gradient, keeps every
+//! activation until the whole graph is dropped, and takes at most three inputs per custom node.
+//! Here a gradient moves from node to node by value, is summed in place only where paths join,
+//! and each node drops what it saved as soon as it has run. The result is candle's [`GradStore`],
+//! so candle's optimizers work with it.
+//!
+//! A [`Tracked`] is a tensor and how it was computed. Values made by candle's own operations enter
+//! as [`Tracked::constant`] or [`Tracked::leaf`]; a gradient computed elsewhere (a custom loss)
+//! enters through [`Tracked::backward_from`].
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+
+use crate::{Error, Result, elementwise};
+
+/// Gradient of a node's output in, gradients of its inputs (in order, `None`: not needed) out.
+///
+/// The gradients returned must not share storage with each other or with any live tensor, except
+/// that one of them may be the tensor passed in: the engine adds to them in place.
+type Backward = Box<dyn FnOnce(Tensor) -> Result<Vec<Option<Tensor>>> + Send>;
+
+enum Origin {
+    /// A parameter, or an input whose gradient is wanted.
+    Leaf(Tensor),
+    Op {
+        inputs: Vec<Option<Arc<Node>>>,
+        backward: Mutex<Option<Backward>>,
+    },
+}
+
+struct Node {
+    /// Grows along every path, so descending order is a topological order for backward.
+    id: u64,
+    origin: Origin,
+}
+
+impl Node {
+    fn new(origin: Origin) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), origin })
+    }
+}
+
+thread_local! {
+    static RECORDING: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Runs `f` without recording: nothing computed inside can be differentiated, and nothing is kept
+/// for a backward pass. The equivalent of `torch.no_grad()`; holds for this thread.
+pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            RECORDING.set(self.0);
+        }
+    }
+    let _restore = Restore(RECORDING.replace(false));
+    f()
+}
+
+/// A tensor and how it was computed. Cloning is cheap and shares both.
+#[derive(Clone)]
+pub struct Tracked {
+    value: Tensor,
+    node: Option<Arc<Node>>,
+}
+
+impl fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = self.value.shape();
+        write!(f, "Tracked({shape:?}, {:?}, tracked: {})", self.value.dtype(), self.is_tracked())
+    }
+}
+
+impl Tracked {
+    /// A value without gradient.
+    pub fn constant(value: Tensor) -> Self {
+        Self { value, node: None }
+    }
+
+    /// A value whose gradient is wanted: [`Tracked::backward`] gives it under this tensor's id.
+    pub fn leaf(value: Tensor) -> Self {
+        let node = Node::new(Origin::Leaf(value.clone()));
+        Self { value, node: Some(node) }
+    }
+
+    /// A network's parameter: a leaf if the tensor is a candle variable, a constant otherwise.
+    pub fn parameter(value: Tensor) -> Self {
+        if value.is_variable() { Self::leaf(value) } else { Self::constant(value) }
+    }
+
+    /// The result of an operation on `inputs`.
+    ///
+    /// `backward` takes the gradient of `value` and returns one gradient for each input, in order;
+    /// `None` where none is needed. Returned gradients share no storage with each other or with
+    /// any tensor still in use; one may be the tensor passed in. It is dropped unused if
+    /// no input is tracked or inside [`no_grad`].
+    pub fn from_op(
+        value: Tensor,
+        inputs: &[&Tracked],
+        backward: impl FnOnce(Tensor) -> Result<Vec<Option<Tensor>>> + Send + 'static,
+    ) -> Self {
+        if !records(inputs) {
+            return Self::constant(value);
+        }
+        let inputs = inputs.iter().map(|input| input.node.clone()).collect();
+        let backward = Mutex::new(Some(Box::new(backward) as Backward));
+        Self { value, node: Some(Node::new(Origin::Op { inputs, backward })) }
+    }
+
+    /// The tensor.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// The tensor, without its history.
+    pub fn into_value(self) -> Tensor {
+        self.value
+    }
+
+    /// The same tensor without its history (PyTorch's `detach`).
+    pub fn detach(&self) -> Self {
+        Self::constant(self.value.clone())
+    }
+
+    /// Whether a gradient can flow to this value.
+    pub fn is_tracked(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Dimensions of the tensor.
+    pub fn dims(&self) -> &[usize] {
+        self.value.dims()
+    }
+
+    /// Gradients of this scalar with respect to every leaf it depends on.
+    ///
+    /// What the operations saved is used up: a second backward through the same operations is an
+    /// error, as in PyTorch without `retain_graph`.
+    ///
+    /// # Errors
+    /// If this is not a scalar, not tracked, or its graph was used before.
+    pub fn backward(&self) -> Result<GradStore> {
+        if self.value.elem_count() != 1 {
+            let got = self.dims();
+            return Err(Error::shape("backward", "a scalar (use backward_from otherwise)", got));
+        }
+        self.backward_from(self.value.ones_like()?)
+    }
+
+    /// Like [`Tracked::backward`], starting from a gradient of this value's shape.
+    ///
+    /// # Errors
+    /// As [`Tracked::backward`], and if the shapes differ.
+    pub fn backward_from(&self, gradient: Tensor) -> Result<GradStore> {
+        if gradient.dims() != self.dims() {
+            let expected = format!("a gradient of shape {:?}", self.dims());
+            return Err(Error::shape("backward", expected, gradient.dims()));
+        }
+        let root = self.node.clone().ok_or(Error::Backward("the value depends on no leaf"))?;
+        let mut store = GradStore::default();
+        let mut order = BinaryHeap::from([root.id]);
+        let mut pending = BTreeMap::from([(root.id, (root, gradient))]);
+        while let Some(id) = order.pop() {
+            // A node that several paths reach is queued once for each.
+            let Some((node, gradient)) = pending.remove(&id) else { continue };
+            match &node.origin {
+                Origin::Leaf(tensor) => {
+                    let gradient = match store.remove(tensor) {
+                        Some(sum) => elementwise::add_in_place(sum, &gradient)?,
+                        None => gradient,
+                    };
+                    store.insert(tensor, gradient);
+                }
+                Origin::Op { inputs, backward } => {
+                    let backward = backward.lock().unwrap_or_else(|e| e.into_inner()).take();
+                    let backward = backward.ok_or(Error::Backward(
+                        "part of the graph was already used by an earlier backward",
+                    ))?;
+                    for (input, gradient) in inputs.iter().zip(backward(gradient)?) {
+                        let (Some(input), Some(gradient)) = (input, gradient) else { continue };
+                        let gradient = match pending.remove(&input.id) {
+                            Some((_, sum)) => elementwise::add_in_place(sum, &gradient)?,
+                            None => gradient,
+                        };
+                        pending.insert(input.id, (input.clone(), gradient));
+                        order.push(input.id);
+                    }
+                }
+            }
+        }
+        Ok(store)
+    }
+}
+
+/// Whether an operation on these inputs must be recorded (and so must save what backward needs).
+pub fn records(inputs: &[&Tracked]) -> bool {
+    RECORDING.get() && inputs.iter().any(|input| input.is_tracked())
+}

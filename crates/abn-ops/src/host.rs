@@ -1,0 +1,145 @@
+//! Reading and making CPU tensors without copies.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use candle_core::{
+    CpuStorage, DType, Device, Layout, Shape, Storage, StorageRef, Tensor, WithDType,
+};
+
+use crate::{Error, Result};
+
+/// Number types the CPU kernels take: `f32` to train, `f64` for gradient checks.
+pub trait Element:
+    WithDType + std::ops::Neg<Output = Self> + std::iter::Sum + crate::simd::Lanes
+{
+    /// Conversion from `f64`, rounding.
+    fn of(value: f64) -> Self;
+    /// Conversion to `f64`, exact.
+    fn wide(self) -> f64;
+    /// e^self
+    fn exp(self) -> Self;
+    /// The storage's elements, if it holds this type.
+    fn elements_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+}
+
+macro_rules! element {
+    ($($t:ty = $variant:ident),*) => {$(
+        impl Element for $t {
+            #[inline(always)]
+            fn of(value: f64) -> Self { value as $t }
+            #[inline(always)]
+            fn wide(self) -> f64 { self as f64 }
+            #[inline(always)]
+            fn exp(self) -> Self { <$t>::exp(self) }
+            fn elements_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                match storage {
+                    CpuStorage::$variant(data) => Some(data),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+element!(f32 = F32, f64 = F64);
+
+/// A contiguous CPU tensor's elements, locked for reading.
+pub(crate) struct Host<'a, T> {
+    storage: StorageRef<'a>,
+    start: usize,
+    len: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> Deref for Host<'_, T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        let Storage::Cpu(cpu) = &*self.storage else { unreachable!("checked by `host`") };
+        let all = T::cpu_storage_as_slice(cpu).expect("checked by `host`");
+        &all[self.start..self.start + self.len]
+    }
+}
+
+/// The elements of a contiguous CPU tensor.
+///
+/// # Errors
+/// If the tensor is on another device, of another number type or not contiguous.
+pub(crate) fn host<'a, T: Element>(op: &'static str, tensor: &'a Tensor) -> Result<Host<'a, T>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(cpu) = &*storage else {
+        return Err(Error::Unsupported { op, what: format!("{:?}", tensor.device()) });
+    };
+    T::cpu_storage_as_slice(cpu)?;
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(Error::Unsupported { op, what: "a tensor that is not contiguous".into() });
+    };
+    Ok(Host { storage, start, len: end - start, element: PhantomData })
+}
+
+/// A CPU tensor from its elements, without a copy.
+pub(crate) fn tensor<T: Element>(data: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Ok(Tensor::from_vec(data, shape.into(), &Device::Cpu)?)
+}
+
+/// A vector of `len` elements that are not yet written: skips a pass over memory that zeroing
+/// would cost.
+///
+/// # Safety
+/// The caller writes every element before reading any.
+pub(crate) unsafe fn unwritten<T: Element>(len: usize) -> Vec<T> {
+    let mut data = Vec::with_capacity(len);
+    // SAFETY: the capacity was just reserved, `T` is a plain number without invalid bit patterns,
+    // and the caller writes every element first.
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        data.set_len(len);
+    }
+    data
+}
+
+/// What the kernels run on: the number type of a tensor on the CPU.
+pub(crate) fn cpu_dtype(op: &'static str, tensor: &Tensor) -> Result<DType> {
+    match (tensor.device(), tensor.dtype()) {
+        (Device::Cpu, dtype @ (DType::F32 | DType::F64)) => Ok(dtype),
+        (device, dtype) => Err(Error::Unsupported { op, what: format!("{dtype:?} on {device:?}") }),
+    }
+}
+
+/// Runs an expression with `$t` bound to the tensor's number type.
+macro_rules! by_dtype {
+    ($op:expr, $tensor:expr, $t:ident => $body:expr) => {
+        match $crate::host::cpu_dtype($op, $tensor)? {
+            candle_core::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            _ => {
+                type $t = f32;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use by_dtype;
+
+/// The mutable elements of a contiguous CPU tensor, for candle's in-place operations.
+pub(crate) fn slice_mut<'a, T: Element>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> candle_core::Result<&'a mut [T]> {
+    match (T::elements_mut(storage), layout.contiguous_offsets()) {
+        (Some(data), Some((start, end))) => Ok(&mut data[start..end]),
+        _ => candle_core::bail!("an in-place operation needs contiguous {:?}", T::DTYPE),
+    }
+}
+
+/// The elements of a contiguous CPU tensor, for candle's in-place operations.
+pub(crate) fn slice<'a, T: Element>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> candle_core::Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
+        None => candle_core::bail!("an in-place operation needs contiguous tensors"),
+    }
+}
