@@ -55,7 +55,7 @@ fn detect() -> Isa {
 /// # Safety
 /// Every method may only run on a processor with the instruction set that the type stands for;
 /// `load` and `store` touch [`Vector::LANES`] elements at the pointer, unaligned.
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::missing_safety_doc)] // the trait says it for all
 pub unsafe trait Vector: Copy {
     type Elem: Element;
     const LANES: usize;
