@@ -1,0 +1,102 @@
+//! What a dataset is.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::transform::Fit;
+
+/// An 8-bit image, rows from the top, channels innermost (H, W, C).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// `height · width · channels` bytes.
+    pub data: Vec<u8>,
+}
+
+/// An image and its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The image as stored.
+    pub image: Image,
+    /// Its class, below the dataset's number of classes.
+    pub label: u32,
+}
+
+/// A split of a dataset: samples in a fixed order, each of which can be had at any time from any thread.
+pub trait Dataset: Send + Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there are no samples.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of classes (K).
+    fn num_classes(&self) -> usize {
+        self.class_names().len()
+    }
+
+    /// Names of the classes, in the order of their labels.
+    fn class_names(&self) -> &[String];
+
+    /// The sample at `index`.
+    ///
+    /// # Errors
+    /// If `index` is not below [`len`](Self::len), or the sample's file cannot be read or decoded;
+    /// the error names the file.
+    fn get(&self, index: usize) -> Result<Sample>;
+}
+
+/// Mean and standard deviation of each channel, of pixels scaled to 0..1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalisation {
+    /// Mean of red, green and blue.
+    pub mean: [f32; 3],
+    /// Standard deviation of red, green and blue.
+    pub std: [f32; 3],
+}
+
+impl Normalisation {
+    /// ImageNet's, as torchvision has them; the usual choice for photographs.
+    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+    /// Fashion-MNIST's, its one channel repeated.
+    pub const FASHION_MNIST: Self = Self { mean: [0.2860; 3], std: [0.3530; 3] };
+}
+
+/// A dataset's two splits, and what is needed to feed them to a network.
+#[derive(Clone)]
+pub struct Splits {
+    /// The name it was opened by.
+    pub name: String,
+    /// What is trained on.
+    pub train: Arc<dyn Dataset>,
+    /// What is evaluated on; the same classes.
+    pub test: Arc<dyn Dataset>,
+    /// How pixels are normalised.
+    pub stats: Normalisation,
+    /// How an image is brought to the network's size.
+    pub fit: Fit,
+    /// Side of the square image that suits the dataset, when the network does not say.
+    pub image_size: usize,
+}
+
+impl std::fmt::Debug for Splits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Splits")
+            .field("name", &self.name)
+            .field("train", &self.train.len())
+            .field("test", &self.test.len())
+            .field("classes", &self.train.num_classes())
+            .field("stats", &self.stats)
+            .field("fit", &self.fit)
+            .field("image_size", &self.image_size)
+            .finish()
+    }
+}

@@ -1,0 +1,209 @@
+//! Batches of an epoch, prepared in the background.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use rayon::prelude::*;
+
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::rng::{Purpose, Stream, epoch_order};
+use crate::transform::{CHANNELS, Transform};
+
+/// What a [`Loader`] does with a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// Images per batch.
+    pub batch_size: usize,
+    /// Visit the samples in an order drawn from (seed, epoch), rather than the dataset's.
+    pub shuffle: bool,
+    /// Crop and flip at random, drawn from (seed, epoch, sample).
+    pub augment: bool,
+    /// The run's seed.
+    pub seed: u64,
+    /// Which epoch this is.
+    pub epoch: u64,
+    /// Leave out a last batch that is smaller than the others.
+    pub drop_last: bool,
+    /// How many batches may lie ready, at least 1; more only cost memory.
+    pub prefetch: usize,
+}
+
+impl Default for LoaderConfig {
+    /// Batches of 128 in the dataset's order, as they are: what evaluation needs.
+    fn default() -> Self {
+        Self {
+            batch_size: 128,
+            shuffle: false,
+            augment: false,
+            seed: 0,
+            epoch: 0,
+            drop_last: false,
+            prefetch: 2,
+        }
+    }
+}
+
+/// A batch as a network takes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The images, of `shape`.
+    pub images: Vec<f32>,
+    /// The class of each.
+    pub labels: Vec<u32>,
+    /// The position in the dataset of each.
+    pub indices: Vec<usize>,
+    /// (N, 3, H, W).
+    pub shape: [usize; 4],
+}
+
+/// Iterates over the batches of one epoch.
+///
+/// A thread of its own prepares them, decoding and transforming the samples of a batch in
+/// parallel, at most `prefetch` ahead. The batches are the same for any number of threads. If a
+/// sample cannot be had, its batch is the error, and the last item. Dropping the loader ends the
+/// thread, after the batch that it is preparing.
+#[derive(Debug)]
+pub struct Loader {
+    batches: usize,
+    // `None` only while the loader is dropped, or after the last batch.
+    receiver: Option<Receiver<Result<Batch>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Begins to prepare the batches.
+    ///
+    /// # Errors
+    /// If the batch size is 0, the dataset is empty, or no thread can be had.
+    pub fn new(
+        dataset: Arc<dyn Dataset>,
+        transform: Transform,
+        config: LoaderConfig,
+    ) -> Result<Self> {
+        let LoaderConfig { batch_size, shuffle, seed, epoch, drop_last, prefetch, .. } = config;
+        if batch_size == 0 {
+            return Err(Error::Config("a batch size of 0; expected at least 1".to_owned()));
+        }
+        let len = dataset.len();
+        if len == 0 {
+            return Err(Error::Config("a dataset without samples".to_owned()));
+        }
+        let batches = if drop_last { len / batch_size } else { len.div_ceil(batch_size) };
+        let order = if shuffle { epoch_order(len, seed, epoch) } else { (0..len).collect() };
+        // What waits in the channel, plus the one that waits to be put there.
+        let (sender, receiver) = sync_channel(prefetch.max(1) - 1);
+        let thread = std::thread::Builder::new()
+            .name("abn-data loader".to_owned())
+            .spawn(move || prepare(&*dataset, &transform, &config, &order, batches, &sender))
+            .map_err(|e| Error::Config(format!("cannot start the loader's thread: {e}")))?;
+        Ok(Self { batches, receiver: Some(receiver), thread: Some(thread) })
+    }
+
+    /// Number of batches in the epoch.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// Ends the thread; what it panicked with, if it did.
+    fn join(&mut self) -> std::thread::Result<()> {
+        // Without a receiver the thread's next send fails, and it returns.
+        self.receiver = None;
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Ok(batch) = self.receiver.as_ref()?.recv() {
+            return Some(batch);
+        }
+        // A dataset that panicked must not look like the end of an epoch.
+        if let Err(panic) = self.join() {
+            std::panic::resume_unwind(panic);
+        }
+        None
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // A panic of the thread was printed there; panicking in drop would abort.
+        drop(self.join());
+    }
+}
+
+fn prepare(
+    dataset: &dyn Dataset,
+    transform: &Transform,
+    config: &LoaderConfig,
+    order: &[usize],
+    batches: usize,
+    sender: &SyncSender<Result<Batch>>,
+) {
+    for indices in order.chunks(config.batch_size).take(batches) {
+        let batch = batch(dataset, transform, config, indices);
+        let last = batch.is_err();
+        if sender.send(batch).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn batch(
+    dataset: &dyn Dataset,
+    transform: &Transform,
+    config: &LoaderConfig,
+    indices: &[usize],
+) -> Result<Batch> {
+    let image_len = transform.output_len();
+    let mut images = vec![0.0; indices.len() * image_len];
+    let mut labels = vec![0; indices.len()];
+    let errors: Vec<Option<Error>> = images
+        .par_chunks_exact_mut(image_len)
+        .zip(&mut labels)
+        .zip(indices)
+        .with_min_len(8) // a small image takes microseconds, less than handing it to a thread
+        .map(|((image, label), &index)| {
+            let result = sample(dataset, transform, config, index, image);
+            result.map(|l| *label = l).err()
+        })
+        .collect();
+    // The first in the batch's order, whichever thread met one first.
+    if let Some(error) = errors.into_iter().flatten().next() {
+        return Err(error);
+    }
+    let size = transform.image_size;
+    let shape = [indices.len(), CHANNELS, size, size];
+    Ok(Batch { images, labels, indices: indices.to_vec(), shape })
+}
+
+/// Writes a sample's image and returns its label.
+fn sample(
+    dataset: &dyn Dataset,
+    transform: &Transform,
+    config: &LoaderConfig,
+    index: usize,
+    image: &mut [f32],
+) -> Result<u32> {
+    let sample = dataset.get(index)?;
+    let classes = dataset.num_classes();
+    if sample.label as usize >= classes {
+        let reason =
+            format!("label {} is not below the number of classes, {classes}", sample.label);
+        return Err(Error::Sample { sample: index, reason });
+    }
+    let stream = config
+        .augment
+        .then(|| Stream::new(Purpose::Augment, config.seed, config.epoch, index as u64));
+    transform
+        .apply(&sample.image, stream, image)
+        .map_err(|e| Error::Sample { sample: index, reason: e.to_string() })?;
+    Ok(sample.label)
+}
+
+#[cfg(test)]
+mod tests;
