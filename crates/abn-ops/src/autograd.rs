@@ -21,7 +21,7 @@ use candle_core::backprop::GradStore;
 
 use crate::{Error, Result, elementwise};
 
-/// Gradient of a node's output in, gradients of its inputs (in order, `None`: not needed) out.
+/// Gradient of a node's output in (contiguous), gradients of its inputs (in order, `None`: not needed) out.
 ///
 /// The gradients returned must not share storage with each other or with any live tensor, except
 /// that one of them may be the tensor passed in: the engine adds to them in place.
@@ -46,6 +46,25 @@ impl Node {
     fn new(origin: Origin) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), origin })
+    }
+}
+
+impl Drop for Node {
+    /// Frees a chain of nodes in a loop: the derived drop would recurse once for each, and a deep
+    /// network overflow the stack.
+    fn drop(&mut self) {
+        fn take(origin: &mut Origin) -> Vec<Option<Arc<Node>>> {
+            match origin {
+                Origin::Op { inputs, .. } => std::mem::take(inputs),
+                Origin::Leaf(_) => Vec::new(),
+            }
+        }
+        let mut queue = take(&mut self.origin);
+        while let Some(input) = queue.pop() {
+            if let Some(mut node) = input.and_then(Arc::into_inner) {
+                queue.append(&mut take(&mut node.origin));
+            }
+        }
     }
 }
 
@@ -99,10 +118,10 @@ impl Tracked {
 
     /// The result of an operation on `inputs`.
     ///
-    /// `backward` takes the gradient of `value` and returns one gradient for each input, in order;
-    /// `None` where none is needed. Returned gradients share no storage with each other or with
-    /// any tensor still in use; one may be the tensor passed in. It is dropped unused if
-    /// no input is tracked or inside [`no_grad`].
+    /// `backward` takes the gradient of `value`, contiguous, and returns one gradient for each
+    /// input, in order; `None` where none is needed. Returned gradients share no storage with each
+    /// other or with any tensor still in use; one may be the tensor passed in. It is dropped
+    /// unused if no input is tracked or inside [`no_grad`].
     pub fn from_op(
         value: Tensor,
         inputs: &[&Tracked],
@@ -166,6 +185,8 @@ impl Tracked {
             return Err(Error::shape("backward", expected, gradient.dims()));
         }
         let root = self.node.clone().ok_or(Error::Backward("the value depends on no leaf"))?;
+        // Operations work in the gradient's memory, and the caller may still use this tensor.
+        let gradient = gradient.force_contiguous()?;
         let mut store = GradStore::default();
         let mut order = BinaryHeap::from([root.id]);
         let mut pending = BTreeMap::from([(root.id, (root, gradient))]);
@@ -185,7 +206,7 @@ impl Tracked {
                     let backward = backward.ok_or(Error::Backward(
                         "part of the graph was already used by an earlier backward",
                     ))?;
-                    for (input, gradient) in inputs.iter().zip(backward(gradient)?) {
+                    for (input, gradient) in inputs.iter().zip(backward(gradient.contiguous()?)?) {
                         let (Some(input), Some(gradient)) = (input, gradient) else { continue };
                         let gradient = match pending.remove(&input.id) {
                             Some((_, sum)) => elementwise::add_in_place(sum, &gradient)?,
@@ -205,3 +226,6 @@ impl Tracked {
 pub fn records(inputs: &[&Tracked]) -> bool {
     RECORDING.get() && inputs.iter().any(|input| input.is_tracked())
 }
+
+#[cfg(test)]
+mod tests;

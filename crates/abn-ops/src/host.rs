@@ -1,10 +1,11 @@
 //! Reading and making CPU tensors without copies.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
 use candle_core::{
-    CpuStorage, DType, Device, Layout, Shape, Storage, StorageRef, Tensor, WithDType,
+    CpuStorage, DType, Device, InplaceOp1, Layout, Shape, Storage, StorageRef, Tensor, WithDType,
 };
 
 use crate::{Error, Result};
@@ -122,24 +123,39 @@ macro_rules! by_dtype {
 }
 pub(crate) use by_dtype;
 
-/// The mutable elements of a contiguous CPU tensor, for candle's in-place operations.
-pub(crate) fn slice_mut<'a, T: Element>(
-    storage: &'a mut CpuStorage,
-    layout: &Layout,
-) -> candle_core::Result<&'a mut [T]> {
-    match (T::elements_mut(storage), layout.contiguous_offsets()) {
-        (Some(data), Some((start, end))) => Ok(&mut data[start..end]),
-        _ => candle_core::bail!("an in-place operation needs contiguous {:?}", T::DTYPE),
-    }
+/// Gives `f` the elements of a contiguous CPU tensor to change in place.
+///
+/// # Errors
+/// If the tensor is on another device, of another number type or not contiguous.
+pub(crate) fn update<T: Element>(
+    op: &'static str,
+    tensor: &Tensor,
+    f: impl FnOnce(&mut [T]),
+) -> Result<()> {
+    tensor.inplace_op1(&Update { op, f: Cell::new(Some(f)), element: PhantomData::<T> })?;
+    Ok(())
 }
 
-/// The elements of a contiguous CPU tensor, for candle's in-place operations.
-pub(crate) fn slice<'a, T: Element>(
-    storage: &'a CpuStorage,
-    layout: &Layout,
-) -> candle_core::Result<&'a [T]> {
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
-        None => candle_core::bail!("an in-place operation needs contiguous tensors"),
+struct Update<T, F> {
+    op: &'static str,
+    f: Cell<Option<F>>,
+    element: PhantomData<T>,
+}
+
+impl<T: Element, F: FnOnce(&mut [T])> InplaceOp1 for Update<T, F> {
+    fn name(&self) -> &'static str {
+        self.op
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let (Some(data), Some((start, end))) =
+            (T::elements_mut(storage), layout.contiguous_offsets())
+        else {
+            candle_core::bail!("{}: expected a contiguous tensor of {:?}", self.op, T::DTYPE)
+        };
+        if let Some(f) = self.f.take() {
+            f(&mut data[start..end]);
+        }
+        Ok(())
     }
 }

@@ -3,18 +3,38 @@
 //! Feature maps are channels-last, `(N, H, W, C)`; weights keep PyTorch's shapes. Every operation
 //! takes and gives [`Tracked`] values; [`Tracked::backward`] gives the gradients.
 
+mod attend;
 pub mod autograd;
+mod batch_norm;
 mod conv2d;
 mod cost;
+mod dropout;
 mod elementwise;
 mod error;
 mod host;
+mod layout;
 mod linear;
+mod loss;
+mod parallel;
+mod pool;
+mod sgd;
 pub mod simd;
+#[cfg(test)]
+mod testing;
 
+pub use attend::attend;
 pub use autograd::{Tracked, no_grad};
+pub use batch_norm::{BatchNorm, batch_norm};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cost::{count_multiply_adds, zeros_without_memory};
+pub use dropout::dropout;
+pub use elementwise::{add, relu, sigmoid};
 pub use error::{Error, Result};
 pub use host::Element;
+pub use layout::{reshape, to_channels_first, to_channels_last};
 pub use linear::linear;
+pub use loss::{bce_with_logits, softmax, softmax_cross_entropy};
+pub use pool::{
+    Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, global_max_pool, max_pool2d,
+};
+pub use sgd::{SgdConfig, sgd_step};

@@ -1,0 +1,269 @@
+use candle_core::{D, DType, Device, Tensor, Var};
+
+use super::*;
+use crate::testing::{
+    assert_close, assert_gradients, assert_matches_candle, assert_same_on_any_threads, deviation,
+    distinct, flat, gradients, random,
+};
+use crate::{count_multiply_adds, relu as relu_op, zeros_without_memory};
+
+const EPS: f64 = 1e-5;
+
+/// Every combination of residual, ReLU and training.
+fn variants() -> impl Iterator<Item = (bool, bool, bool)> {
+    (0..8).map(|i| (i & 1 != 0, i & 2 != 0, i & 4 != 0))
+}
+
+/// x, weight, bias and perhaps a residual.
+fn inputs(shape: &[usize], residual: bool, dtype: DType) -> Vec<Tensor> {
+    let c = shape[shape.len() - 1];
+    let mut inputs = vec![
+        ((distinct(1, shape) * 2.0).unwrap() + 0.5).unwrap(),
+        (random(2, &[c]) + 1.5).unwrap(),
+        random(3, &[c]),
+    ];
+    if residual {
+        inputs.push(random(4, shape));
+    }
+    inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect()
+}
+
+/// Running mean and variance before the operation.
+fn running(c: usize, dtype: DType) -> [Tensor; 2] {
+    [random(5, &[c]), (random(6, &[c]) + 1.5).unwrap()].map(|t| t.to_dtype(dtype).unwrap())
+}
+
+fn apply(x: &[Tracked], running: &[Tensor; 2], relu: bool, train: bool) -> Result<Tracked> {
+    let [running_mean, running_var] = running;
+    let (weight, bias) = (&x[1], &x[2]);
+    let bn = BatchNorm { weight, bias, running_mean, running_var, momentum: 0.1, eps: EPS };
+    batch_norm(&x[0], &bn, x.get(3), relu, train)
+}
+
+/// The definition, in candle's operations.
+fn reference(
+    x: &[Tensor],
+    running: &[Tensor; 2],
+    relu: bool,
+    train: bool,
+) -> candle_core::Result<Tensor> {
+    let c = x[1].dims()[0];
+    let rows = x[0].reshape(((), c))?;
+    let (mean, var) = if train {
+        let mean = rows.mean_keepdim(0)?;
+        let var = rows.broadcast_sub(&mean)?.sqr()?.mean_keepdim(0)?;
+        (mean, var)
+    } else {
+        (running[0].reshape((1, c))?, running[1].reshape((1, c))?)
+    };
+    let y = rows.broadcast_sub(&mean)?.broadcast_div(&(var + EPS)?.sqrt()?)?;
+    let mut y = y.broadcast_mul(&x[1])?.broadcast_add(&x[2])?.reshape(x[0].shape())?;
+    if let Some(residual) = x.get(3) {
+        y = (y + residual)?;
+    }
+    if relu { y.relu() } else { Ok(y) }
+}
+
+#[test]
+fn matches_the_definition() {
+    // One channel, channels that fill no vector, many; one chunk and several.
+    let shapes: [&[usize]; 7] = [
+        &[2, 1],
+        &[7, 3],
+        &[2, 5, 3, 10],
+        &[3, 20, 20, 16],
+        &[2, 200, 100, 1],
+        &[40, 6, 5, 33],
+        &[1, 8, 8, 1100],
+    ];
+    for shape in shapes {
+        for (residual, relu, train) in variants() {
+            let inputs = inputs(shape, residual, DType::F64);
+            let running = running(shape[shape.len() - 1], DType::F64);
+            assert_matches_candle(
+                &inputs,
+                1e-9,
+                |x| {
+                    let running = [running[0].copy()?, running[1].copy()?];
+                    apply(x, &running, relu, train)
+                },
+                |x| reference(x, &running, relu, train),
+            );
+        }
+    }
+}
+
+#[test]
+fn single_precision_is_as_good_as_it_can_be() {
+    let shape = &[8, 16, 16, 20];
+    for (residual, relu, train) in variants() {
+        let run = |dtype| {
+            let inputs = inputs(shape, residual, dtype);
+            // Without the ReLU where its mask depends on the rounding.
+            gradients(&inputs, |x| {
+                let y = apply(x, &running(20, dtype), false, train)?;
+                if relu { relu_op(&y) } else { Ok(y) }
+            })
+        };
+        let ((y, dx), (expected, expected_dx)) = (run(DType::F32), run(DType::F64));
+        assert_close(&y, &expected, 1e-6);
+        for (dx, expected) in dx.iter().zip(&expected_dx) {
+            assert_close(dx, expected, 2e-5);
+        }
+    }
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    for (residual, relu, train) in variants() {
+        let inputs = inputs(&[3, 2, 2, 3], residual, DType::F64);
+        let running = running(3, DType::F64);
+        assert_gradients(&inputs, |x| {
+            let running = [running[0].copy()?, running[1].copy()?];
+            apply(x, &running, relu, train)
+        });
+    }
+}
+
+#[test]
+fn fusing_changes_nothing() {
+    let inputs = inputs(&[4, 9, 9, 12], true, DType::F32);
+    for train in [false, true] {
+        let fused = gradients(&inputs, |x| apply(x, &running(12, DType::F32), true, train));
+        let apart = gradients(&inputs, |x| {
+            let y = apply(&x[..3], &running(12, DType::F32), false, train)?;
+            relu_op(&crate::add(&y, &x[3])?)
+        });
+        assert_close(&fused.0, &apart.0, 0.0);
+        for (fused, apart) in fused.1.iter().zip(&apart.1) {
+            assert_close(fused, apart, 0.0);
+        }
+    }
+}
+
+#[test]
+fn running_statistics_follow_pytorch() {
+    // Channel 0: 1, 2, 3, 6; mean 3, biased variance 3.5, unbiased 14/3. Channel 1: constant.
+    let x = Tensor::new(&[[1f32, 5.], [2., 5.], [3., 5.], [6., 5.]], &Device::Cpu).unwrap();
+    let ones = Tracked::constant(Tensor::ones(2, DType::F32, &Device::Cpu).unwrap());
+    let running_mean = Var::new(&[1f32, 1.], &Device::Cpu).unwrap();
+    let running_var = Var::new(&[2f32, 2.], &Device::Cpu).unwrap();
+    let bn = BatchNorm {
+        weight: &ones,
+        bias: &ones,
+        running_mean: &running_mean,
+        running_var: &running_var,
+        momentum: 0.25,
+        eps: EPS,
+    };
+    batch_norm(&Tracked::constant(x.clone()), &bn, None, false, false).unwrap();
+    assert_eq!(flat(&running_mean), [1.0, 1.0], "evaluation changes nothing");
+    let y = batch_norm(&Tracked::constant(x), &bn, None, false, true).unwrap();
+    assert_eq!(flat(&running_mean), [1.5, 2.0]);
+    assert_eq!(flat(&running_var), [f64::from((1.5 + 0.25 * 14.0 / 3.0) as f32), 1.5]);
+    assert_eq!(flat(y.value())[1], 1.0, "a constant channel is the bias");
+}
+
+#[test]
+fn a_mean_far_from_zero_costs_no_digits() {
+    let offset = 4096.0;
+    let base = random(1, &[64, 12, 12, 16]);
+    let x = (&base + offset).unwrap().to_dtype(DType::F32).unwrap();
+    // What f32 holds of x, in f64.
+    let exact = x.to_dtype(DType::F64).unwrap();
+    let parameters = |dtype| {
+        [
+            Tensor::ones(16, dtype, &Device::Cpu).unwrap(),
+            Tensor::zeros(16, dtype, &Device::Cpu).unwrap(),
+        ]
+        .map(Tracked::constant)
+    };
+    let run = |x: &Tensor| {
+        let [weight, bias] = parameters(x.dtype());
+        let inputs = [Tracked::constant(x.clone()), weight, bias];
+        let running = running(16, x.dtype());
+        let y = apply(&inputs, &running, false, true).unwrap().into_value();
+        (y, running)
+    };
+    let ((y, stats), (expected, expected_stats)) = (run(&x), run(&exact));
+    // Half a unit in the last place of 4096 is 2.4e-4, of a value of standard deviation 0.58.
+    assert!(deviation(&y, &expected) < 3e-4);
+    for (stat, expected) in stats.iter().zip(&expected_stats) {
+        assert_close(stat, expected, 1e-7);
+    }
+}
+
+#[test]
+fn frozen_parameters_get_no_gradient_and_the_input_the_same() {
+    let inputs = inputs(&[3, 4, 4, 5], true, DType::F64);
+    for train in [false, true] {
+        let (_, all) = gradients(&inputs, |x| apply(x, &running(5, DType::F64), true, train));
+        let (_, only_x) = gradients(&inputs[..1], |x| {
+            let frozen = |i: usize| Tracked::constant(inputs[i].clone());
+            let x = [x[0].clone(), frozen(1), frozen(2), frozen(3)];
+            apply(&x, &running(5, DType::F64), true, train)
+        });
+        assert_close(&only_x[0], &all[0], 0.0);
+        let (_, only_rest) = gradients(&inputs[3..], |x| {
+            let frozen = |i: usize| Tracked::constant(inputs[i].clone());
+            let x = [frozen(0), frozen(1), frozen(2), x[0].clone()];
+            apply(&x, &running(5, DType::F64), true, train)
+        });
+        assert_close(&only_rest[0], &all[3], 0.0);
+    }
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let inputs = inputs(&[16, 32, 32, 17], true, DType::F32);
+    assert_same_on_any_threads(|| {
+        let running = running(17, DType::F32);
+        let (y, mut all) = gradients(&inputs, |x| apply(x, &running, true, true));
+        all.push(y);
+        all.extend(running);
+        all
+    });
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let good = inputs(&[4, 3], true, DType::F32);
+    let other = inputs(&[4, 2], true, DType::F32);
+    for wrong in 1..4 {
+        let mut x = good.clone();
+        x[wrong] = other[wrong].clone();
+        let x: Vec<_> = x.into_iter().map(Tracked::constant).collect();
+        let error = apply(&x, &running(3, DType::F32), true, true).unwrap_err();
+        assert!(matches!(error, Error::Shape { op: "batch_norm", .. }), "{error}");
+    }
+    let x: Vec<_> = good.into_iter().map(Tracked::constant).collect();
+    assert!(matches!(apply(&x, &running(2, DType::F32), true, true), Err(Error::Shape { .. })));
+    let scalar = [vec![Tracked::constant(x[1].value().clone())], x[1..3].to_vec()].concat();
+    assert!(matches!(
+        apply(&scalar, &running(3, DType::F32), true, true),
+        Err(Error::Shape { .. })
+    ));
+}
+
+#[test]
+fn one_value_per_channel_cannot_be_trained_on() {
+    let x: Vec<_> =
+        inputs(&[1, 1, 1, 6], false, DType::F32).into_iter().map(Tracked::constant).collect();
+    let error = apply(&x, &running(6, DType::F32), false, true).unwrap_err().to_string();
+    assert!(error.contains("more than one value per channel"), "{error}");
+    assert!(apply(&x, &running(6, DType::F32), false, false).is_ok());
+}
+
+#[test]
+fn shapes_alone_take_no_memory_and_leave_the_statistics() {
+    let huge =
+        Tracked::constant(zeros_without_memory((1 << 20, 1024, 1024, 4), DType::F32).unwrap());
+    let running = running(4, DType::F32);
+    let before = running[0].mean(D::Minus1).unwrap();
+    let [weight, bias] =
+        [2, 3].map(|seed| Tracked::constant(random(seed, &[4]).to_dtype(DType::F32).unwrap()));
+    let x = [huge.clone(), weight, bias, huge.clone()];
+    let (y, macs) = count_multiply_adds(|| apply(&x, &running, true, true));
+    assert_eq!((y.unwrap().dims(), macs), (huge.dims(), 0));
+    assert_close(&running[0].mean(D::Minus1).unwrap(), &before, 0.0);
+}

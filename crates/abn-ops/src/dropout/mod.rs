@@ -1,0 +1,67 @@
+//! Dropout.
+
+#[cfg(test)]
+mod tests;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+
+use crate::host::{Element, by_dtype, host, tensor, unwritten, update};
+use crate::{Error, Result, Tracked, cost};
+
+/// Sets each element to zero with probability `p` and divides the others by `1 - p`.
+///
+/// The elements dropped depend on `seed` and the shape alone, whatever the number of threads; the
+/// backward pass draws them again and so keeps nothing. Call it in training only, with another
+/// seed for every layer and step.
+///
+/// # Shapes
+/// Any, to the same. PyTorch: `F.dropout(x, p, training=True)`, with other random numbers.
+///
+/// # Errors
+/// If `p` is not in 0..=1.
+pub fn dropout(x: &Tracked, p: f64, seed: u64) -> Result<Tracked> {
+    const OP: &str = "dropout";
+    if !(0.0..=1.0).contains(&p) {
+        return Err(Error::config(OP, format!("probability {p} is not in 0..=1")));
+    }
+    if let Some(value) = cost::shape_only(x.dims(), x.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    if p == 0.0 {
+        return Ok(x.clone());
+    }
+    let input = x.value().contiguous()?;
+    let y = by_dtype!(OP, &input, T => {
+        let x = host::<T>(OP, &input)?;
+        // SAFETY: the chunks written cover every element.
+        let mut y = unsafe { unwritten::<T>(x.len()) };
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(i, (y, x))| {
+            y.copy_from_slice(x);
+            drop_chunk(y, p, seed, i);
+        });
+        tensor(y, input.shape().clone())
+    })?;
+    Ok(Tracked::from_op(y, &[x], move |grad| {
+        by_dtype!(OP, &grad, T => update::<T>(OP, &grad, |grad| {
+            let chunks = grad.par_chunks_mut(CHUNK).enumerate();
+            chunks.for_each(|(i, grad)| drop_chunk(grad, p, seed, i));
+        }))?;
+        Ok(vec![Some(grad)])
+    }))
+}
+
+/// Elements that share a stream of random numbers; part of what a seed means.
+const CHUNK: usize = 4096;
+
+fn drop_chunk<T: Element>(values: &mut [T], p: f64, seed: u64, chunk: usize) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(chunk as u64);
+    let threshold = (p * 2f64.powi(32)).round() as u64;
+    let scale = T::of(1.0 / (1.0 - p));
+    for value in values {
+        let dropped = u64::from(rng.next_u32()) < threshold;
+        *value = if dropped { T::zero() } else { *value * scale };
+    }
+}

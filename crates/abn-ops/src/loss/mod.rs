@@ -1,0 +1,102 @@
+//! Softmax, and the losses: cross-entropy of softmax and of the logistic function, from logits.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{DType, Tensor};
+
+use crate::host::{by_dtype, host};
+use crate::{Error, Result, Tracked, cost};
+
+/// Mean over the batch of `-log softmax(logits)[label]`, in nats, without overflow.
+///
+/// # Shapes
+/// `logits` (N, K), `labels` (N) in u32, to a scalar. PyTorch: `F.cross_entropy(logits, labels)`.
+///
+/// # Errors
+/// If a label is not below K (the error names the sample), the batch is empty, or on other shapes
+/// or types.
+pub fn softmax_cross_entropy(logits: &Tracked, labels: &Tensor) -> Result<Tracked> {
+    const OP: &str = "softmax_cross_entropy";
+    let &[n, k] = logits.dims() else {
+        return Err(Error::shape(OP, "logits (N, K)", logits.dims()));
+    };
+    if n == 0 || k == 0 {
+        return Err(Error::shape(OP, "at least one sample and one class", logits.dims()));
+    }
+    if labels.dims() != [n] {
+        return Err(Error::shape(OP, format!("{n} labels"), labels.dims()));
+    }
+    if labels.dtype() != DType::U32 {
+        let what = format!("labels of {:?}; u32 is expected", labels.dtype());
+        return Err(Error::Unsupported { op: OP, what });
+    }
+    if let Some(value) = cost::shape_only((), logits.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    let labels = labels.to_vec1::<u32>()?;
+    if let Some(sample) = labels.iter().position(|&label| label as usize >= k) {
+        return Err(Error::Label { op: OP, sample, label: labels[sample], classes: k });
+    }
+    let x = logits.value().contiguous()?;
+    let loss = by_dtype!(OP, &x, T => cpu::cross_entropy::<T>(&host(OP, &x)?, &labels))?;
+    Ok(Tracked::from_op(loss, &[logits], move |grad| {
+        let dx = by_dtype!(OP, &x, T => {
+            let grad = host::<T>(OP, &grad)?[0];
+            cpu::cross_entropy_backward(&host(OP, &x)?, &labels, grad, x.shape())
+        })?;
+        Ok(vec![Some(dx)])
+    }))
+}
+
+/// Mean over all elements of `-t·log σ(x) - (1-t)·log(1-σ(x))`, in nats, without overflow.
+///
+/// # Shapes
+/// `logits` and `targets` (any one shape; targets in 0..=1), to a scalar.
+/// PyTorch: `F.binary_cross_entropy_with_logits(logits, targets)`. Targets get no gradient.
+///
+/// # Errors
+/// If the shapes differ or are empty.
+pub fn bce_with_logits(logits: &Tracked, targets: &Tensor) -> Result<Tracked> {
+    const OP: &str = "bce_with_logits";
+    if logits.dims() != targets.dims() {
+        let expected = format!("targets of {:?}", logits.dims());
+        return Err(Error::shape(OP, expected, targets.dims()));
+    }
+    if logits.value().elem_count() == 0 {
+        return Err(Error::shape(OP, "at least one element", logits.dims()));
+    }
+    if let Some(value) = cost::shape_only((), logits.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    let (x, t) = (logits.value().contiguous()?, targets.contiguous()?);
+    let loss = by_dtype!(OP, &x, T => cpu::bce::<T>(&host(OP, &x)?, &host(OP, &t)?))?;
+    Ok(Tracked::from_op(loss, &[logits], move |grad| {
+        let dx = by_dtype!(OP, &x, T => {
+            let grad = host::<T>(OP, &grad)?[0];
+            cpu::bce_backward::<T>(&host(OP, &x)?, &host(OP, &t)?, grad, x.shape())
+        })?;
+        Ok(vec![Some(dx)])
+    }))
+}
+
+/// Class probabilities: `exp(x) / sum(exp(x))` over the last dimension, without overflow and
+/// without gradient.
+///
+/// # Shapes
+/// (…, K), to the same. PyTorch: `logits.softmax(-1)`.
+///
+/// # Errors
+/// If the tensor is a scalar.
+pub fn softmax(logits: &Tensor) -> Result<Tensor> {
+    const OP: &str = "softmax";
+    let Some(&k) = logits.dims().last() else {
+        return Err(Error::shape(OP, "(…, K)", logits.dims()));
+    };
+    if let Some(value) = cost::shape_only(logits.shape(), logits.dtype(), 0)? {
+        return Ok(value);
+    }
+    let x = logits.contiguous()?;
+    by_dtype!(OP, &x, T => cpu::softmax::<T>(&host(OP, &x)?, k, x.shape()))
+}

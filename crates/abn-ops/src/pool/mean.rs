@@ -1,0 +1,164 @@
+//! Average pooling.
+
+use candle_core::{Shape, Tensor};
+use rayon::prelude::*;
+
+use super::Pool2dConfig;
+use super::windows::{Axis, count};
+use crate::host::{Element, by_dtype, host, tensor, unwritten};
+use crate::layout::reshape;
+use crate::simd::multiversion;
+use crate::{Error, Result, Tracked, cost};
+
+/// Mean over each window; padding counts as zeros.
+///
+/// # Shapes
+/// (N, H, W, C) to (N, H', W', C), H' = ⌊(H + 2·padding − kernel) / stride⌋ + 1.
+/// PyTorch: `F.avg_pool2d(x, kernel, stride, padding)` (with its `count_include_pad=True`).
+///
+/// # Errors
+/// If `x` is not four-dimensional or smaller than a window, or the configuration makes no sense.
+pub fn avg_pool2d(x: &Tracked, config: &Pool2dConfig) -> Result<Tracked> {
+    const OP: &str = "avg_pool2d";
+    let &[n, h, w, c] = x.dims() else {
+        return Err(Error::shape(OP, "(N, H, W, C)", x.dims()));
+    };
+    let (oh, ow) = (count(OP, h, config)?, count(OP, w, config)?);
+    if let Some(value) = cost::shape_only((n, oh, ow, c), x.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    pool(OP, x, Axis::sliding(h, config), Axis::sliding(w, config))
+}
+
+/// Mean over windows that cover the map as evenly as they can: window i of `size` along an axis of
+/// length L reaches from ⌊i·L/size⌋ to ⌈(i+1)·L/size⌉.
+///
+/// # Shapes
+/// (N, H, W, C) to (N, size\[0\], size\[1\], C). PyTorch: `F.adaptive_avg_pool2d(x, size)`.
+///
+/// # Errors
+/// If `x` is not four-dimensional or a dimension is 0.
+pub fn adaptive_avg_pool2d(x: &Tracked, size: [usize; 2]) -> Result<Tracked> {
+    const OP: &str = "adaptive_avg_pool2d";
+    let &[n, h, w, c] = x.dims() else {
+        return Err(Error::shape(OP, "(N, H, W, C)", x.dims()));
+    };
+    if h == 0 || w == 0 {
+        return Err(Error::shape(OP, "a feature map with pixels", x.dims()));
+    }
+    if size.contains(&0) {
+        return Err(Error::config(OP, format!("an output of {size:?} has no pixels")));
+    }
+    if let Some(value) = cost::shape_only((n, size[0], size[1], c), x.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    pool(OP, x, Axis::adaptive(h, size[0]), Axis::adaptive(w, size[1]))
+}
+
+/// Mean over all pixels.
+///
+/// # Shapes
+/// (N, H, W, C) to (N, C). PyTorch: `F.adaptive_avg_pool2d(x, 1).flatten(1)`.
+///
+/// # Errors
+/// If `x` is not four-dimensional or has no pixels.
+pub fn global_avg_pool(x: &Tracked) -> Result<Tracked> {
+    let y = adaptive_avg_pool2d(x, [1, 1])?;
+    let shape = (y.dims()[0], y.dims()[3]);
+    reshape(&y, shape)
+}
+
+fn pool(op: &'static str, x: &Tracked, rows: Axis, columns: Axis) -> Result<Tracked> {
+    let input = x.value().contiguous()?;
+    let (n, _, _, c) = input.dims4()?;
+    let shape = Shape::from((n, rows.inputs.len(), columns.inputs.len(), c));
+    let y =
+        by_dtype!(op, &input, T => forward::<T>(&host(op, &input)?, &rows, &columns, c, shape))?;
+    let before = input.shape().clone();
+    Ok(Tracked::from_op(y, &[x], move |grad| {
+        let dx = by_dtype!(op, &grad, T => backward::<T>(&host(op, &grad)?, &rows, &columns, c, before))?;
+        Ok(vec![Some(dx)])
+    }))
+}
+
+fn forward<T: Element>(
+    x: &[T],
+    rows: &Axis,
+    columns: &Axis,
+    c: usize,
+    shape: Shape,
+) -> Result<Tensor> {
+    // SAFETY: every row is written whole.
+    let mut y = unsafe { unwritten::<T>(shape.elem_count()) };
+    if !y.is_empty() {
+        let (height, sample) = (rows.inputs.len(), rows.windows.len() * columns.windows.len() * c);
+        y.par_chunks_mut(columns.inputs.len() * c).enumerate().for_each(|(row, y)| {
+            forward_row(y, &x[row / height * sample..][..sample], rows, columns, row % height, c);
+        });
+    }
+    tensor(y, shape)
+}
+
+fn backward<T: Element>(
+    dy: &[T],
+    rows: &Axis,
+    columns: &Axis,
+    c: usize,
+    shape: Shape,
+) -> Result<Tensor> {
+    // SAFETY: every row is written whole.
+    let mut dx = unsafe { unwritten::<T>(shape.elem_count()) };
+    if !dx.is_empty() {
+        let (height, sample) = (rows.windows.len(), rows.inputs.len() * columns.inputs.len() * c);
+        dx.par_chunks_mut(columns.windows.len() * c).enumerate().for_each(|(row, dx)| {
+            backward_row(
+                dx,
+                &dy[row / height * sample..][..sample],
+                rows,
+                columns,
+                row % height,
+                c,
+            );
+        });
+    }
+    tensor(dx, shape)
+}
+
+multiversion! {
+    /// One row of windows of one sample.
+    fn forward_row<T>(y: &mut [T], x: &[T], rows: &Axis, columns: &Axis, row: usize, c: usize) {
+        let width = columns.windows.len();
+        for (column, y) in y.chunks_exact_mut(c).enumerate() {
+            y.fill(T::zero());
+            for i in rows.inputs[row].clone() {
+                for j in columns.inputs[column].clone() {
+                    for (y, &x) in y.iter_mut().zip(&x[(i * width + j) * c..][..c]) {
+                        *y += x;
+                    }
+                }
+            }
+            let divisor = T::of((rows.divisors[row] * columns.divisors[column]) as f64);
+            for y in y {
+                *y /= divisor;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// One row of inputs of one sample.
+    fn backward_row<T>(dx: &mut [T], dy: &[T], rows: &Axis, columns: &Axis, row: usize, c: usize) {
+        let width = columns.inputs.len();
+        for (column, dx) in dx.chunks_exact_mut(c).enumerate() {
+            dx.fill(T::zero());
+            for i in rows.windows[row].clone() {
+                for j in columns.windows[column].clone() {
+                    let share = T::of(1.0 / (rows.divisors[i] * columns.divisors[j]) as f64);
+                    for (dx, &dy) in dx.iter_mut().zip(&dy[(i * width + j) * c..][..c]) {
+                        *dx += dy * share;
+                    }
+                }
+            }
+        }
+    }
+}
