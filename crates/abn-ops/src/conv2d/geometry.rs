@@ -94,13 +94,4 @@ impl Geometry {
         let weights: usize = self.weight_shape().iter().product();
         (self.n * self.oh * self.ow) as u64 * weights as u64
     }
-
-    /// Output positions `o` with `0 <= o·stride + tap·dilation − padding < size`, as a range.
-    pub fn valid(&self, tap: usize, size: usize, outputs: usize) -> std::ops::Range<usize> {
-        let shift = tap * self.dilation;
-        let start = self.padding.saturating_sub(shift).div_ceil(self.stride);
-        let end = (size + self.padding).saturating_sub(shift).div_ceil(self.stride);
-        let end = end.min(outputs);
-        start.min(end)..end
-    }
 }

@@ -5,10 +5,17 @@ use candle_core::Tensor;
 use crate::host::{self, by_dtype};
 use crate::{Result, Tracked, autograd, cost};
 
+mod correlate;
+mod cpu;
 mod geometry;
+mod isa;
+mod lower;
+mod pack;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 pub(crate) mod tests;
+mod weight_gradient;
 
 pub(crate) use geometry::Geometry;
 
@@ -64,7 +71,7 @@ pub fn conv2d(
         let bias = bias.map(|b| b.value().contiguous()).transpose()?;
         let bias = bias.as_ref().map(|b| host::host::<T>(OP, b)).transpose()?;
         let (input, kernel) = (host::host::<T>(OP, &input)?, host::host::<T>(OP, &kernel)?);
-        host::tensor(reference::forward(&geo, &input, &kernel, bias.as_deref()), &geo.output_shape())?
+        host::tensor(cpu::forward(&geo, &input, &kernel, bias.as_deref()), &geo.output_shape())?
     });
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
@@ -92,18 +99,15 @@ fn backward<T: host::Element>(
     let [for_input, for_weight, for_bias] = wanted;
     let d_weight = if for_weight {
         let input = host::host::<T>(OP, input)?;
-        Some(host::tensor(reference::weight_gradient(geo, &input, &grad), &geo.weight_shape())?)
+        Some(host::tensor(cpu::weight_gradient(geo, &input, &grad), &geo.weight_shape())?)
     } else {
         None
     };
-    let d_bias = if for_bias {
-        Some(host::tensor(reference::bias_gradient(geo, &grad), geo.co)?)
-    } else {
-        None
-    };
+    let d_bias =
+        if for_bias { Some(host::tensor(cpu::bias_gradient(geo, &grad), geo.co)?) } else { None };
     let d_input = if for_input {
         let kernel = host::host::<T>(OP, kernel)?;
-        Some(host::tensor(reference::input_gradient(geo, &kernel, &grad), &geo.input_shape())?)
+        Some(host::tensor(cpu::input_gradient(geo, &kernel, &grad), &geo.input_shape())?)
     } else {
         None
     };

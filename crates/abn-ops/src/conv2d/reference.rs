@@ -5,11 +5,18 @@ use rayon::prelude::*;
 use super::Geometry;
 use crate::host::Element;
 
+/// Output positions `o` with `0 <= o·stride + tap·dilation − padding < size`.
+fn valid(geo: &Geometry, tap: usize, size: usize, outputs: usize) -> impl Iterator<Item = usize> {
+    let Geometry { stride, padding, dilation, .. } = *geo;
+    let inside = move |at: usize| (padding..size + padding).contains(&at);
+    (0..outputs).filter(move |o| inside(o * stride + tap * dilation))
+}
+
 /// Calls `f(output pixel, input pixel)` for each pixel of an image that tap `(u, v)` reaches.
 fn each_pixel(geo: &Geometry, u: usize, v: usize, mut f: impl FnMut(usize, usize)) {
-    for i in geo.valid(u, geo.h, geo.oh) {
+    for i in valid(geo, u, geo.h, geo.oh) {
         let row = i * geo.stride + u * geo.dilation - geo.padding;
-        for j in geo.valid(v, geo.w, geo.ow) {
+        for j in valid(geo, v, geo.w, geo.ow) {
             let column = j * geo.stride + v * geo.dilation - geo.padding;
             f(i * geo.ow + j, row * geo.w + column);
         }

@@ -1,0 +1,244 @@
+//! The kernel of the forward pass and of the input's gradient.
+//!
+//! Both are sums over taps and channels, `dst[p] = Σ_t Σ_c src[pixel(p, t), c] · weight[t, c]`,
+//! where a table says which source pixel tap `t` of destination pixel `p` meets. A tile is a few
+//! destination pixels by a block of destination channels; its sums stay in registers, while for
+//! each tap and channel one element of each pixel is broadcast and multiplied with the block's
+//! weights. The table makes tiles independent of rows and borders: padding is a row of zeros that
+//! is shared by all pixels.
+
+use rayon::prelude::*;
+
+use super::isa::{self, Kernel, Out, TileShape, get, put, with_tile};
+use super::pack::Packed;
+use crate::host::Element;
+use crate::simd::Vector;
+
+/// Which pixels meet: the same for each image of a batch.
+pub(super) struct Table {
+    /// Position of the source pixel in its image, `[tile][tap][row of the tile]`; -1: padding.
+    source: Vec<i32>,
+    /// Position of each destination pixel in its image.
+    target: Vec<u32>,
+    taps: usize,
+    rows: usize,
+}
+
+impl Table {
+    /// `source(pixel, tap)` gives the position that the tap of the pixel meets, if not padding.
+    pub fn new<P: Copy>(
+        shape: TileShape,
+        taps: usize,
+        pixels: &[P],
+        target: impl Fn(P) -> usize,
+        source: impl Fn(P, usize) -> Option<usize>,
+    ) -> Self {
+        let mut table = Vec::with_capacity(pixels.len().next_multiple_of(shape.rows) * taps);
+        for tile in pixels.chunks(shape.rows) {
+            for tap in 0..taps {
+                table.extend(tile.iter().map(|&p| source(p, tap).map_or(-1, |at| at as i32)));
+                table.resize(table.len() + shape.rows - tile.len(), -1);
+            }
+        }
+        let target = pixels.iter().map(|&p| target(p) as u32).collect();
+        Self { source: table, target, taps, rows: shape.rows }
+    }
+
+    /// Destination pixels of an image.
+    pub fn pixels(&self) -> usize {
+        self.target.len()
+    }
+
+    fn tiles(&self) -> usize {
+        self.target.len().div_ceil(self.rows)
+    }
+}
+
+/// One correlation over a batch.
+pub(super) struct Correlation<'a, T> {
+    pub table: &'a Table,
+    pub weights: &'a Packed<T>,
+    pub bias: Option<&'a [T]>,
+    pub src: &'a [T],
+    /// Elements from one image to the next.
+    pub src_image: usize,
+    pub dst: Out<T>,
+    pub dst_image: usize,
+    /// Destination pixels of the whole batch; the last image may have fewer than the table.
+    pub pixels: usize,
+    pub groups: usize,
+    /// Destination channels of a group.
+    pub columns: usize,
+}
+
+/// How a correlation is cut into tasks. Any cut gives the same bytes: each destination element is
+/// one chain of sums.
+struct Cut<'a, T> {
+    work: &'a Correlation<'a, T>,
+    zeros: Vec<T>,
+    /// Tiles of a task, and tasks that make an image.
+    tiles: usize,
+    per_image: usize,
+    /// Blocks of a task, and tasks that make a group.
+    blocks: usize,
+    per_group: usize,
+}
+
+/// Bytes of source pixels a task goes through for each block of weights: they stay in the L2 cache.
+const SOURCE_BYTES: usize = 128 << 10;
+/// Multiply-adds below which a task is not worth another thread's attention.
+const SMALL_TASK: usize = 1 << 20;
+
+impl<T: Element> Correlation<'_, T> {
+    /// Writes every destination pixel of the table, in every image.
+    ///
+    /// # Safety
+    /// The table's positions and all sizes fit `src` and `dst`, and no pixel is its target twice.
+    pub unsafe fn run(&self) {
+        let (table, weights) = (self.table, self.weights);
+        let images = self.pixels.div_ceil(table.target.len());
+        let all_tiles = table.tiles();
+        let pixel_bytes = self.src_image / table.target.len().max(1) / self.groups * size_of::<T>();
+        let fitting = SOURCE_BYTES / (pixel_bytes * table.rows).max(1);
+        let enough = all_tiles.div_ceil(16usize.div_ceil(images * self.groups));
+        let tiles = fitting.min(enough).max(2).min(all_tiles);
+        let per_image = all_tiles.div_ceil(tiles);
+        let all_blocks = weights.blocks.count();
+        let blocks = all_blocks.div_ceil(16usize.div_ceil(images * self.groups * per_image));
+        let per_group = all_blocks.div_ceil(blocks);
+        let zeros = vec![T::zero(); weights.channels];
+        let cut = Cut { work: self, zeros, tiles, per_image, blocks, per_group };
+        let tasks = images * self.groups * per_image * per_group;
+        let size = tiles * table.rows * weights.taps * weights.channels * self.columns / per_group;
+        (0..tasks).into_par_iter().with_min_len(SMALL_TASK.div_ceil(size + 1)).for_each(|task| {
+            // SAFETY: each task has another image, group, range of tiles or of blocks.
+            unsafe { isa::run(&cut, task) }
+        });
+    }
+}
+
+impl<T: Element> Kernel<T> for Cut<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<Elem = T>, const MR: usize>(&self, task: usize) {
+        let work = self.work;
+        let (table, weights) = (work.table, work.weights);
+        let (task, part) = (task / self.per_group, task % self.per_group);
+        let (task, range) = (task / self.per_image, task % self.per_image);
+        let (image, group) = (task / work.groups, task % work.groups);
+        let per_image = table.target.len();
+        let end = per_image.min(work.pixels - image * per_image);
+        let src = work.src[image * work.src_image + group * weights.channels..].as_ptr();
+        let last = weights.blocks.count().min((part + 1) * self.blocks);
+        for b in part * self.blocks..last {
+            let columns = weights.blocks.width(b);
+            let column = group * work.columns + weights.blocks.start(b);
+            let vectors = weights.blocks.vectors(b);
+            for start in (0..weights.channels).step_by(weights.chunk) {
+                let packed = weights.block(group, b, start);
+                for tile in range * self.tiles..table.tiles().min((range + 1) * self.tiles) {
+                    let first = tile * MR;
+                    if first >= end {
+                        break;
+                    }
+                    let rows = MR.min(end - first);
+                    let job = Job {
+                        // SAFETY: the chunk starts inside the pixel's channels.
+                        src: unsafe { src.add(start) },
+                        zeros: self.zeros.as_ptr(),
+                        table: table.source[tile * table.taps * MR..].as_ptr(),
+                        table_rows: MR,
+                        taps: table.taps,
+                        channels: weights.chunk.min(weights.channels - start),
+                        weights: packed,
+                        start: match (start, work.bias) {
+                            (0, Some(bias)) => Start::Row(bias[column..].as_ptr()),
+                            (0, None) => Start::Zero,
+                            _ => Start::Sum,
+                        },
+                        dst: work.dst,
+                        dst_at: image * work.dst_image + column,
+                        target: table.target[first..].as_ptr(),
+                        columns,
+                    };
+                    // SAFETY: `Correlation::run`'s contract; rows and columns are this task's.
+                    unsafe { with_tile!(rows, MR, vectors, tile_job::<V>(&job)) }
+                }
+            }
+        }
+    }
+}
+
+/// What the sums of a tile start from.
+#[derive(Clone, Copy)]
+enum Start<T> {
+    Zero,
+    /// The same for each pixel: the bias.
+    Row(*const T),
+    /// What an earlier chunk of channels left in the destination.
+    Sum,
+}
+
+/// One tile.
+struct Job<T> {
+    src: *const T,
+    zeros: *const T,
+    table: *const i32,
+    table_rows: usize,
+    taps: usize,
+    channels: usize,
+    weights: *const T,
+    start: Start<T>,
+    dst: Out<T>,
+    dst_at: usize,
+    target: *const u32,
+    columns: usize,
+}
+
+/// # Safety
+/// All pointers of the job reach what its sizes say; the processor has `V`'s instructions.
+#[inline(always)]
+unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Elem>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut to = [std::ptr::null_mut(); MR];
+        for i in 0..MR {
+            to[i] = job.dst.at(job.dst_at + *job.target.add(i) as usize);
+        }
+        let mut sums = [[V::splat(V::Elem::of(0.0)); NV]; MR];
+        match job.start {
+            Start::Zero => {}
+            Start::Row(row) => sums = [get(row, job.columns); MR],
+            Start::Sum => {
+                for i in 0..MR {
+                    sums[i] = get(to[i], job.columns);
+                }
+            }
+        }
+        let mut weights = job.weights;
+        for tap in 0..job.taps {
+            let table = job.table.add(tap * job.table_rows);
+            let mut from = [job.zeros; MR];
+            for i in 0..MR {
+                let at = *table.add(i);
+                from[i] = if at < 0 { job.zeros } else { job.src.add(at as usize) };
+            }
+            for c in 0..job.channels {
+                let mut w = [V::splat(V::Elem::of(0.0)); NV];
+                for v in 0..NV {
+                    w[v] = V::load(weights.add(v * V::LANES));
+                }
+                weights = weights.add(NV * V::LANES);
+                for i in 0..MR {
+                    let x = V::splat(*from[i].add(c));
+                    for v in 0..NV {
+                        sums[i][v] = x.mul_add(w[v], sums[i][v]);
+                    }
+                }
+            }
+        }
+        // Whatever is to happen to finished sums (statistics, scale and shift) belongs here.
+        for i in 0..MR {
+            put(sums[i], to[i], job.columns);
+        }
+    }
+}

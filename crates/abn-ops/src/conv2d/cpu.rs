@@ -1,0 +1,136 @@
+//! Forward pass and input gradient on the CPU.
+
+use super::Geometry;
+use super::correlate::{Correlation, Table};
+use super::isa::{Out, tile_shape};
+use super::lower::Lowered;
+use super::pack::{Packed, WeightMap};
+use crate::host::{Element, unwritten};
+
+pub use super::weight_gradient::{bias_gradient, weight_gradient};
+
+/// Pixels that are treated as one image where no pixel meets its neighbours.
+const POINTWISE_PIXELS: usize = 480; // divides into tiles of 4, 6 and 8
+
+/// Whether images do not matter: every output pixel is made of the input pixel at its place.
+fn pointwise(geo: &Geometry) -> bool {
+    geo.kh * geo.kw == 1 && geo.stride == 1 && geo.padding == 0
+}
+
+pub fn forward<T: Element>(geo: &Geometry, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    let shape = tile_shape::<T>();
+    let pixels = geo.n * geo.oh * geo.ow;
+    let lowered = Lowered::new(geo, x);
+    let weights = Packed::new(&lowered.weight_map(geo), weight, shape);
+    // SAFETY: the table has every output pixel, so `run` writes every element.
+    let mut y = unsafe { unwritten(pixels * geo.co) };
+    let table = if pointwise(geo) {
+        let pixels = (0..pixels.min(POINTWISE_PIXELS)).collect::<Vec<_>>();
+        Table::new(shape, 1, &pixels, |p| p * geo.co, |p, _| Some(p * geo.ci))
+    } else {
+        let pixels = grid(0..geo.oh, 0..geo.ow, 1);
+        let target = |(i, j)| (i * geo.ow + j) * geo.co;
+        Table::new(shape, lowered.taps.len(), &pixels, target, |(i, j), tap| {
+            let tap = lowered.taps[tap];
+            let row = (i * geo.stride + tap.row).checked_sub(lowered.padding)?;
+            let column = (j * geo.stride + tap.column).checked_sub(lowered.padding)?;
+            (row < lowered.h && column < lowered.w)
+                .then_some((row * lowered.w + column) * lowered.pixel)
+        })
+    };
+    let per_image = table.pixels();
+    let correlation = Correlation {
+        table: &table,
+        weights: &weights,
+        bias,
+        src: &lowered.data,
+        src_image: if pointwise(geo) { per_image } else { lowered.h * lowered.w } * lowered.pixel,
+        dst: Out::new(&mut y),
+        dst_image: per_image * geo.co,
+        pixels,
+        groups: geo.groups,
+        columns: geo.co / geo.groups,
+    };
+    // SAFETY: positions are those of `x` and `y` as `Geometry` checked them.
+    unsafe { correlation.run() };
+    y
+}
+
+/// Every `step`-th row and column.
+fn grid(
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    step: usize,
+) -> Vec<(usize, usize)> {
+    rows.step_by(step)
+        .flat_map(|row| columns.clone().step_by(step).map(move |column| (row, column)))
+        .collect()
+}
+
+/// The gradient is a correlation of `dy` with the weights whose channels have changed places.
+/// Input pixels that have the same remainder by the stride meet the same taps, so each of these
+/// stride² phases is a correlation of its own, without a zero multiplied.
+pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec<T> {
+    let shape = tile_shape::<T>();
+    let pixels = geo.n * geo.h * geo.w;
+    // SAFETY: the phases together have every input pixel, so `run` writes every element.
+    let mut dx = unsafe { unwritten(pixels * geo.ci) };
+    let target = Out::new(&mut dx);
+    for row in 0..geo.stride.min(geo.h) {
+        for column in 0..geo.stride.min(geo.w) {
+            // Taps of an output pixel at input position `row − shift`.
+            let meets = |start: usize, shift: usize| {
+                (start + geo.padding + geo.stride * shift - shift) % geo.stride == 0
+            };
+            let taps = (0..geo.kh * geo.kw)
+                .map(|t| (t / geo.kw * geo.dilation, t % geo.kw * geo.dilation, t))
+                .filter(|&(u, v, _)| meets(row, u) && meets(column, v))
+                .collect::<Vec<_>>();
+            let (gi, go) = (geo.ci / geo.groups, geo.co / geo.groups);
+            let area = geo.kh * geo.kw;
+            let map = WeightMap {
+                groups: geo.groups,
+                group_step: go * gi * area,
+                columns: gi,
+                column_step: area,
+                taps: taps.iter().map(|&(_, _, t)| t).collect(),
+                channels: (0..go).map(|c| c * gi * area).collect(),
+            };
+            let weights = Packed::new(&map, weight, shape);
+            let table = if pointwise(geo) {
+                let pixels = (0..pixels.min(POINTWISE_PIXELS)).collect::<Vec<_>>();
+                Table::new(shape, 1, &pixels, |p| p * geo.ci, |p, _| Some(p * geo.co))
+            } else {
+                let pixels = grid(row..geo.h, column..geo.w, geo.stride);
+                let target = |(i, j)| (i * geo.w + j) * geo.ci;
+                Table::new(shape, taps.len(), &pixels, target, |(i, j), tap| {
+                    let (u, v, _) = taps[tap];
+                    let i = (i + geo.padding).checked_sub(u)? / geo.stride;
+                    let j = (j + geo.padding).checked_sub(v)? / geo.stride;
+                    (i < geo.oh && j < geo.ow).then_some((i * geo.ow + j) * geo.co)
+                })
+            };
+            let per_image = table.pixels();
+            let (src_image, dst_image, pixels) = if pointwise(geo) {
+                (per_image * geo.co, per_image * geo.ci, pixels)
+            } else {
+                (geo.oh * geo.ow * geo.co, geo.h * geo.w * geo.ci, geo.n * per_image)
+            };
+            let correlation = Correlation {
+                table: &table,
+                weights: &weights,
+                bias: None,
+                src: dy,
+                src_image,
+                dst: target,
+                dst_image,
+                pixels,
+                groups: geo.groups,
+                columns: gi,
+            };
+            // SAFETY: positions are those of `dy` and `dx` as `Geometry` checked them.
+            unsafe { correlation.run() };
+        }
+    }
+    dx
+}
