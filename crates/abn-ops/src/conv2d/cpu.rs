@@ -80,7 +80,7 @@ pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec
         for column in 0..geo.stride.min(geo.w) {
             // Taps of an output pixel at input position `row − shift`.
             let meets = |start: usize, shift: usize| {
-                (start + geo.padding + geo.stride * shift - shift) % geo.stride == 0
+                (start + geo.padding + geo.stride * shift - shift).is_multiple_of(geo.stride)
             };
             let taps = (0..geo.kh * geo.kw)
                 .map(|t| (t / geo.kw * geo.dilation, t % geo.kw * geo.dilation, t))
