@@ -1,0 +1,324 @@
+"""Attention Branch Networks in PyTorch, with the parameter names of the authors' released code.
+
+Written for this project as a reference to compare with. Every network takes (N, 3, H, W) and returns
+(attention logits or None, perception logits, attention map or None); pooling is global, so any input size works.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+
+def conv3x3(inputs, outputs, stride=1, groups=1):
+    return nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups, bias=False)
+
+
+def conv1x1(inputs, outputs, stride=1):
+    return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+
+def global_pool(x):
+    return x.mean((2, 3))
+
+
+class AttentionHead(nn.Module):
+    """Mixin: the layers from the attention trunk to the class scores and the map.
+
+    A mixin, not a child, because the authors' names have no prefix (`att_conv.weight`).
+    """
+
+    def make_head(self, channels, classes, apply_first_norm=True):
+        self.bn_att = nn.BatchNorm2d(channels)
+        self.att_conv = conv1x1(channels, classes)
+        self.bn_att2 = nn.BatchNorm2d(classes)
+        self.att_conv2 = conv1x1(classes, classes)
+        self.att_conv3 = nn.Conv2d(classes, 1, 3, padding=1, bias=False)
+        self.bn_att3 = nn.BatchNorm2d(1)
+        # CIFAR ResNeXt has `bn_att` among its parameters, but does not use it.
+        self.apply_first_norm = apply_first_norm
+
+    def attend(self, trunk):
+        if self.apply_first_norm:
+            trunk = self.bn_att(trunk)
+        h = torch.relu(self.bn_att2(self.att_conv(trunk)))
+        return global_pool(self.att_conv2(h)), torch.sigmoid(self.bn_att3(self.att_conv3(h)))
+
+
+class BasicBlock(nn.Module):
+    expansion = 1
+
+    def __init__(self, inputs, planes, stride):
+        super().__init__()
+        self.conv1 = conv3x3(inputs, planes, stride)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = conv3x3(planes, planes)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample(inputs, planes, stride)
+
+    def forward(self, x):
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+class Bottleneck(nn.Module):
+    expansion = 4
+
+    def __init__(self, inputs, planes, stride):
+        super().__init__()
+        outputs = planes * self.expansion
+        self.conv1 = conv1x1(inputs, planes)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = conv3x3(planes, planes, stride)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = conv1x1(planes, outputs)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = downsample(inputs, outputs, stride)
+
+    def forward(self, x):
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.relu(self.bn2(self.conv2(x)))
+        return torch.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+def downsample(inputs, outputs, stride):
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+
+
+def stage(block, inputs, planes, blocks, stride):
+    outputs = planes * block.expansion
+    rest = [block(outputs, planes, 1) for _ in range(1, blocks)]
+    return nn.Sequential(block(inputs, planes, stride), *rest), outputs
+
+
+class ResNet(AttentionHead):
+    """CIFAR ResNet (three stages, no max-pool) and ImageNet ResNet (four stages)."""
+
+    def __init__(self, block, counts, planes, classes, abn, imagenet):
+        super().__init__()
+        self.imagenet, self.abn, self.stages = imagenet, abn, len(counts)
+        if imagenet:
+            self.conv1 = nn.Conv2d(3, planes, 7, 2, 3, bias=False)
+        else:
+            self.conv1 = conv3x3(3, planes)
+        self.bn1 = nn.BatchNorm2d(planes)
+        channels = planes
+        for i, count in enumerate(counts, 1):
+            width, stride = planes << (i - 1), 1 if i == 1 else 2
+            if abn and i == self.stages:
+                trunk, trunk_channels = stage(block, channels, width, count, 1)
+                setattr(self, f"att_layer{i}", trunk)
+                self.make_head(trunk_channels, classes)
+            layer, channels = stage(block, channels, width, count, stride)
+            setattr(self, f"layer{i}", layer)
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        if self.imagenet:
+            x = nn.functional.max_pool2d(x, 3, 2, 1)
+        for i in range(1, self.stages):
+            x = getattr(self, f"layer{i}")(x)
+        scores = attention = None
+        if self.abn:
+            scores, attention = self.attend(getattr(self, f"att_layer{self.stages}")(x))
+            x = x * (1 + attention)
+        x = getattr(self, f"layer{self.stages}")(x)
+        return scores, self.fc(global_pool(x)), attention
+
+
+def cifar_resnet(depth, classes, abn=True):
+    """Depth 6n+2; bottleneck blocks, n of them to a stage all the same, from depth 44 on."""
+    assert (depth - 2) % 6 == 0, "depth 6n+2"
+    count = (depth - 2) // 6
+    block = Bottleneck if depth >= 44 else BasicBlock
+    return ResNet(block, [count] * 3, 16, classes, abn, imagenet=False)
+
+
+IMAGENET_RESNETS = {
+    18: (BasicBlock, [2, 2, 2, 2]),
+    34: (BasicBlock, [3, 4, 6, 3]),
+    50: (Bottleneck, [3, 4, 6, 3]),
+    101: (Bottleneck, [3, 4, 23, 3]),
+    152: (Bottleneck, [3, 8, 36, 3]),
+}
+
+
+def imagenet_resnet(depth, classes, abn=True):
+    block, counts = IMAGENET_RESNETS[depth]
+    return ResNet(block, counts, 64, classes, abn, imagenet=True)
+
+
+class WideBlock(nn.Module):
+    """Normalisation before convolution; the shortcut's projection takes the normalised input too."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv3x3(inputs, outputs, stride)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3x3(outputs, outputs)
+        self.convShortcut = None if inputs == outputs else conv1x1(inputs, outputs, stride)
+
+    def forward(self, x):
+        h = torch.relu(self.bn1(x))
+        shortcut = x if self.convShortcut is None else self.convShortcut(h)
+        return self.conv2(torch.relu(self.bn2(self.conv1(h)))) + shortcut
+
+
+class WideStage(nn.Module):
+    def __init__(self, inputs, outputs, count, stride):
+        super().__init__()
+        rest = [WideBlock(outputs, outputs, 1) for _ in range(1, count)]
+        self.layer = nn.Sequential(WideBlock(inputs, outputs, stride), *rest)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class WideResNet(AttentionHead):
+    def __init__(self, depth, widen_factor, classes, abn=True):
+        super().__init__()
+        assert (depth - 4) % 6 == 0, "depth 6n+4"
+        count = (depth - 4) // 6
+        widths = [16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor]
+        self.abn = abn
+        self.conv1 = conv3x3(3, 16)
+        self.block1 = WideStage(widths[0], widths[1], count, 1)
+        self.block2 = WideStage(widths[1], widths[2], count, 2)
+        self.block3 = WideStage(widths[2], widths[3], count, 2)
+        self.bn1 = nn.BatchNorm2d(widths[3])
+        if abn:
+            self.att_block3 = WideStage(widths[2], widths[3], count, 1)
+            self.make_head(widths[3], classes)
+        self.fc = nn.Linear(widths[3], classes)
+
+    def forward(self, x):
+        x = self.block2(self.block1(self.conv1(x)))
+        scores = attention = None
+        if self.abn:
+            scores, attention = self.attend(self.att_block3(x))
+            x = x * (1 + attention)
+        x = torch.relu(self.bn1(self.block3(x)))
+        return scores, self.fc(global_pool(x)), attention
+
+
+class ResNeXtBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride, cardinality, group_width):
+        super().__init__()
+        width = cardinality * group_width
+        self.conv_reduce = conv1x1(inputs, width)
+        self.bn_reduce = nn.BatchNorm2d(width)
+        self.conv_conv = conv3x3(width, width, stride, cardinality)
+        self.bn = nn.BatchNorm2d(width)
+        self.conv_expand = conv1x1(width, outputs)
+        self.bn_expand = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if inputs != outputs:
+            self.shortcut.add_module("shortcut_conv", conv1x1(inputs, outputs, stride))
+            self.shortcut.add_module("shortcut_bn", nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        shortcut = self.shortcut(x)
+        x = torch.relu(self.bn_reduce(self.conv_reduce(x)))
+        x = torch.relu(self.bn(self.conv_conv(x)))
+        return torch.relu(self.bn_expand(self.conv_expand(x)) + shortcut)
+
+
+class CifarResNeXt(AttentionHead):
+    def __init__(self, depth, cardinality, widen_factor, classes, abn=True, base_width=64):
+        super().__init__()
+        assert (depth - 2) % 9 == 0, "depth 9n+2"
+        count = (depth - 2) // 9
+        channels = [64] + [64 * widen_factor << i for i in range(3)]
+
+        def make(name, i, stride):
+            layers = nn.Sequential()
+            for j in range(count):
+                inputs = channels[i - 1] if j == 0 else channels[i]
+                block = ResNeXtBlock(
+                    inputs, channels[i], stride if j == 0 else 1, cardinality, base_width << (i - 1)
+                )
+                layers.add_module(f"{name}_bottleneck_{j}", block)
+            return layers
+
+        self.abn = abn
+        self.conv_1_3x3 = conv3x3(3, 64)
+        self.bn_1 = nn.BatchNorm2d(64)
+        self.stage_1 = make("stage_1", 1, 1)
+        self.stage_2 = make("stage_2", 2, 2)
+        self.stage_3 = make("stage_3", 3, 2)
+        self.classifier = nn.Linear(channels[3], classes)
+        if abn:
+            self.stage_att = make("stage_att", 3, 1)
+            self.make_head(channels[3], classes, apply_first_norm=False)
+
+    def forward(self, x):
+        x = torch.relu(self.bn_1(self.conv_1_3x3(x)))
+        x = self.stage_2(self.stage_1(x))
+        scores = attention = None
+        if self.abn:
+            scores, attention = self.attend(self.stage_att(x))
+            x = x * (1 + attention)
+        return scores, self.classifier(global_pool(self.stage_3(x))), attention
+
+
+class Torchvision(nn.Module):
+    """A torchvision classifier, unchanged but for dropout, which is off so that results can be compared."""
+
+    def __init__(self, name, classes):
+        super().__init__()
+        import torchvision
+
+        self.net = torchvision.models.get_model(name, weights=None, num_classes=classes)
+        for module in self.net.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+
+    def forward(self, x):
+        return None, self.net(x), None
+
+
+def build(config, kind, classes):
+    """The network a fixture's `config` and `kind` describe."""
+    arch, abn = config["arch"], kind == "abn"
+    if config.get("source") == "torchvision":
+        return Torchvision(arch, classes)
+    if arch == "resnet":
+        return cifar_resnet(config["depth"], classes, abn)
+    if arch == "wrn":
+        return WideResNet(config["depth"], config["widen_factor"], classes, abn)
+    if arch == "resnext":
+        base_width = config.get("base_width", 64)
+        return CifarResNeXt(
+            config["depth"], config["cardinality"], config["widen_factor"], classes, abn, base_width
+        )
+    if arch.startswith("resnet"):
+        return imagenet_resnet(int(arch.removeprefix("resnet")), classes, abn)
+    raise SystemExit(f"no network for arch {arch!r}: expected resnet, wrn, resnext, or resnet18 … resnet152")
+
+
+def initialise(net):
+    """He-normal convolutions (fan out), unit batch norms; PyTorch's default for linear layers."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels * math.prod(module.kernel_size)
+            nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+    return net
+
+
+def loss(output, target):
+    """Cross-entropy of both branches, summed (eq. 3): (total, attention's or None, perception's)."""
+    scores, logits, _ = output
+    perception = nn.functional.cross_entropy(logits, target)
+    if scores is None:
+        return perception, None, perception
+    attention = nn.functional.cross_entropy(scores, target)
+    return attention + perception, attention, perception
