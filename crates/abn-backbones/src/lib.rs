@@ -1,1 +1,47 @@
-//! WIP
+//! The networks of the paper's tables as backbones of Attention Branch Networks, and their names.
+//!
+//! [`find`] turns a name into a [`ModelSpec`], which builds the network with or without the
+//! attention branch; [`catalogue`] lists the well-known members. Parameter names are those of the
+//! authors' released code (CIFAR networks, ImageNet ResNet) and of torchvision (VGG, baselines).
+
+mod architecture;
+mod cifar_resnet;
+mod cifar_resnext;
+mod error;
+mod registry;
+mod residual;
+mod resnet;
+mod spec;
+mod vgg;
+mod wide_resnet;
+
+pub use architecture::Architecture;
+pub use cifar_resnet::CifarResNet;
+pub use cifar_resnext::{CifarResNeXt, ResNeXtConfig};
+pub use error::{Error, Result};
+pub use registry::{catalogue, find};
+pub use resnet::ResNet;
+pub use spec::{BuildOptions, Cost, ModelSpec, Variant};
+pub use vgg::{Vgg, VggSize};
+pub use wide_resnet::WideResNet;
+
+use abn_core::layers::BatchNormConfig;
+
+/// What every backbone is told besides its own architecture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BackboneOptions {
+    /// Number of classes (K).
+    pub classes: usize,
+    /// Whether to build the trunk of an attention branch.
+    pub attention: bool,
+    /// For all batch norm layers.
+    pub norm: BatchNormConfig,
+    /// Probability, in the families that have dropout.
+    pub dropout: f64,
+}
+
+/// Blocks per stage of a network whose depth is `layers`·n + `rest` with n at least 1.
+fn blocks(depth: usize, layers: usize, rest: usize) -> Option<usize> {
+    let n = depth.checked_sub(rest)? / layers;
+    (n > 0 && depth == layers * n + rest).then_some(n)
+}

@@ -1,1 +1,28 @@
-//! WIP
+//! Attention Branch Networks (Fukui, Hirakawa, Yamashita and Fujiyoshi, CVPR 2019,
+//! arXiv 1812.10025): the attention branch, the attention mechanism, the models and their loss,
+//! for any backbone.
+//!
+//! The paper in types: a [`Backbone`] is a feature extractor, a perception branch and the trunk
+//! of an attention branch; [`AttentionBranch`] is the branch's head; [`Mechanism`] is equation (1)
+//! or (2); [`Abn`] joins them, [`Baseline`] is the same network without the branch; [`loss()`] is
+//! equation (3).
+//!
+//! Parameters live in a [`ParamStore`] under the names they have in the authors' `state_dict`, so
+//! weights go to and from PyTorch without renaming.
+
+mod attention;
+mod backbone;
+mod error;
+mod init;
+pub mod layers;
+mod loss;
+mod model;
+mod params;
+pub mod weights;
+
+pub use attention::{AttentionBranch, AttentionConfig, Mechanism, Preset, TrunkNorm};
+pub use backbone::{Backbone, Mode};
+pub use error::{Error, Result};
+pub use loss::{Loss, loss};
+pub use model::{Abn, Attention, Baseline, Classifier, Output};
+pub use params::{LoadReport, ParamStore};

@@ -1,0 +1,229 @@
+//! Which network, and how to build it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use abn_core::layers::BatchNormConfig;
+use abn_core::{
+    Abn, AttentionConfig, Backbone, Baseline, Classifier, Mechanism, Mode, ParamStore, Preset,
+    TrunkNorm,
+};
+use abn_ops::Tracked;
+use candle_core::DType;
+use candle_nn::VarBuilder;
+
+use crate::{
+    Architecture, BackboneOptions, CifarResNeXt, CifarResNet, Error, ResNet, Result, Vgg,
+    WideResNet,
+};
+
+/// With or without the attention branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Variant {
+    /// The network alone.
+    Baseline,
+    /// With attention branch.
+    Abn,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Baseline => "baseline",
+            Self::Abn => "abn",
+        })
+    }
+}
+
+impl FromStr for Variant {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "baseline" => Ok(Self::Baseline),
+            "abn" => Ok(Self::Abn),
+            _ => Err(Error::UnknownVariant(name.to_owned())),
+        }
+    }
+}
+
+/// How to build a model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BuildOptions {
+    /// Number of classes (K), at least 2.
+    pub num_classes: usize,
+    /// How the attention map weights the feature map.
+    pub mechanism: Mechanism,
+    /// Whose attention branch.
+    pub preset: Preset,
+    /// Batch norm's momentum (PyTorch's convention), above 0 and at most 1.
+    pub bn_momentum: f64,
+    /// Dropout probability, 0 up to but without 1; `None`: the family's default.
+    pub dropout: Option<f64>,
+}
+
+impl BuildOptions {
+    /// The defaults for K classes: residual attention, the released code's branch, batch norm
+    /// momentum 0.1, the family's dropout.
+    pub fn new(num_classes: usize) -> Self {
+        Self {
+            num_classes,
+            mechanism: Mechanism::default(),
+            preset: Preset::default(),
+            bn_momentum: BatchNormConfig::default().momentum,
+            dropout: None,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.num_classes < 2 {
+            let k = self.num_classes;
+            return Err(Error::Options(format!("a classifier needs at least 2 classes, not {k}")));
+        }
+        if !(self.bn_momentum > 0.0 && self.bn_momentum <= 1.0) {
+            let momentum = self.bn_momentum;
+            let reason = format!("batch norm momentum {momentum} is not above 0 and at most 1");
+            return Err(Error::Options(reason));
+        }
+        match self.dropout {
+            Some(p) if !(0.0..1.0).contains(&p) => Err(Error::Options(format!(
+                "dropout probability {p} is not at least 0 and below 1"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a model takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Trained numbers.
+    pub parameters: u64,
+    /// Multiply-adds of one image's forward pass, in convolutions and linear layers.
+    pub multiply_adds: u64,
+}
+
+/// A named model. Found by [`find`](crate::find), or made from any [`Architecture`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    name: String,
+    architecture: Architecture,
+}
+
+impl ModelSpec {
+    /// The model of these sizes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidModel`] if the family has none of these sizes.
+    pub fn new(architecture: Architecture) -> Result<Self> {
+        if !architecture.exists() {
+            return Err(architecture.invalid());
+        }
+        Ok(Self { name: architecture.to_string(), architecture })
+    }
+
+    /// Its name, which [`find`](crate::find) takes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its family and sizes.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    /// Side length of the images it is made for; others that are not much smaller work too.
+    pub fn image_size(&self) -> usize {
+        self.architecture.image_size()
+    }
+
+    /// Dropout probability unless [`BuildOptions::dropout`] says otherwise.
+    pub fn default_dropout(&self) -> f64 {
+        match self.architecture {
+            Architecture::Vgg { .. } => 0.5,
+            _ => 0.0,
+        }
+    }
+
+    /// Builds the model, its parameters from `vb`.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for impossible options, and [`Error::Core`] if `vb` has parameters of
+    /// the same names with other shapes.
+    pub fn build(
+        &self,
+        variant: Variant,
+        options: &BuildOptions,
+        vb: VarBuilder,
+    ) -> Result<Box<dyn Classifier>> {
+        options.check()?;
+        let backbone = BackboneOptions {
+            classes: options.num_classes,
+            attention: variant == Variant::Abn,
+            norm: BatchNormConfig { momentum: options.bn_momentum, ..Default::default() },
+            dropout: options.dropout.unwrap_or(self.default_dropout()),
+        };
+        let head = AttentionConfig {
+            preset: options.preset,
+            trunk_norm: match self.architecture {
+                Architecture::CifarResNeXt(_) => TrunkNorm::Unused,
+                _ => TrunkNorm::Applied,
+            },
+            norm: backbone.norm,
+        };
+        let join = Join { variant, options, head, vb: vb.clone() };
+        match self.architecture {
+            Architecture::CifarResNet { depth } => {
+                join.classifier(CifarResNet::new(depth, &backbone, vb)?)
+            }
+            Architecture::WideResNet { depth, widen_factor } => {
+                join.classifier(WideResNet::new(depth, widen_factor, &backbone, vb)?)
+            }
+            Architecture::CifarResNeXt(config) => {
+                join.classifier(CifarResNeXt::new(config, &backbone, vb)?)
+            }
+            Architecture::Vgg { layers, size } => {
+                join.classifier(Vgg::new(layers, size, &backbone, vb)?)
+            }
+            Architecture::ResNet { depth } => join.classifier(ResNet::new(depth, &backbone, vb)?),
+        }
+    }
+
+    /// What the model takes at its [image size](Self::image_size). Computes nothing and takes a
+    /// millisecond or so, whatever the model.
+    ///
+    /// # Errors
+    /// As [`ModelSpec::build`].
+    pub fn cost(&self, variant: Variant, num_classes: usize) -> Result<Cost> {
+        let store = ParamStore::shapes_only();
+        let model = self.build(variant, &BuildOptions::new(num_classes), store.var_builder())?;
+        let shape = (1, 3, self.image_size(), self.image_size());
+        let image =
+            abn_ops::zeros_without_memory(shape, DType::F32).map_err(abn_core::Error::from)?;
+        let image = Tracked::constant(image);
+        let (output, multiply_adds) =
+            abn_ops::count_multiply_adds(|| model.forward(&image, Mode::Eval));
+        output?;
+        Ok(Cost { parameters: store.parameter_count() as u64, multiply_adds })
+    }
+}
+
+/// Makes a classifier of whatever backbone it is.
+struct Join<'a> {
+    variant: Variant,
+    options: &'a BuildOptions,
+    head: AttentionConfig,
+    vb: VarBuilder<'a>,
+}
+
+impl Join<'_> {
+    fn classifier<B: Backbone + 'static>(self, backbone: B) -> Result<Box<dyn Classifier>> {
+        let BuildOptions { num_classes, mechanism, .. } = *self.options;
+        Ok(match self.variant {
+            Variant::Baseline => Box::new(Baseline::new(backbone)),
+            Variant::Abn => {
+                Box::new(Abn::new(backbone, num_classes, mechanism, self.head, self.vb)?)
+            }
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! VGG with batch norm: Simonyan and Zisserman, "Very Deep Convolutional Networks", table 1, with
+//! torchvision's parameter names.
+
+use abn_core::layers::{BatchNorm2d, ConvNorm, Dropout, Linear, LinearInit, conv3x3};
+use abn_core::{Backbone, Error, Mode, Result};
+use abn_ops::{Pool2dConfig, Tracked};
+use candle_nn::VarBuilder;
+
+use crate::{Architecture, BackboneOptions};
+
+/// Channels of the five stages.
+const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
+
+/// What images a VGG is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VggSize {
+    /// 32×32: two fully connected layers of 512.
+    Cifar,
+    /// 224×224: torchvision's, two fully connected layers of 4096 on 7×7 features.
+    ImageNet,
+}
+
+impl VggSize {
+    /// Side length of the feature map the fully connected layers see.
+    fn pooled(self) -> usize {
+        match self {
+            Self::Cifar => 1,
+            Self::ImageNet => 7,
+        }
+    }
+
+    fn hidden(self) -> usize {
+        match self {
+            Self::Cifar => 512,
+            Self::ImageNet => 4096,
+        }
+    }
+
+    fn init(self) -> LinearInit {
+        match self {
+            Self::Cifar => LinearInit::HeNormal,
+            Self::ImageNet => LinearInit::Normal(0.01),
+        }
+    }
+
+    /// Stages of the feature extractor. At 224×224 these are all of them, so that the map is
+    /// 14×14 (DESIGN: "up to but without the last max-pool"). At 32×32 that would leave 2×2,
+    /// too coarse to show anything: there the extractor ends two stages earlier, with 8×8.
+    fn extractor(self) -> usize {
+        match self {
+            Self::Cifar => 3,
+            Self::ImageNet => 5,
+        }
+    }
+}
+
+/// Five stages of 3×3 convolutions, each followed by a max-pool, then three fully connected
+/// layers.
+///
+/// The authors released no VGG code. After the paper's description the attention branch has 3×3
+/// convolutions with batch norm and ReLU in place of the two hidden fully connected layers
+/// (`att_layer.0` to `.4`), as wide as the feature map.
+pub struct Vgg {
+    /// The convolutions of each stage.
+    stages: Vec<Vec<ConvNorm>>,
+    trunk: Option<Vec<ConvNorm>>,
+    classifier: Classifier,
+    size: VggSize,
+}
+
+impl Vgg {
+    /// Number of layers with weights there are.
+    pub const LAYERS: [usize; 4] = [11, 13, 16, 19];
+
+    /// Convolutions in each stage; `None` for other numbers of layers.
+    fn counts(layers: usize) -> Option<[usize; 5]> {
+        Some(match layers {
+            11 => [1, 1, 2, 2, 2],
+            13 => [2, 2, 2, 2, 2],
+            16 => [2, 2, 3, 3, 3],
+            19 => [2, 2, 4, 4, 4],
+            _ => return None,
+        })
+    }
+
+    /// A network with one of the [`Vgg::LAYERS`].
+    ///
+    /// # Errors
+    /// If the number of layers is another, or the store holds a parameter of the same name with
+    /// another shape.
+    pub fn new(
+        layers: usize,
+        size: VggSize,
+        options: &BackboneOptions,
+        vb: VarBuilder,
+    ) -> crate::Result<Self> {
+        let architecture = Architecture::Vgg { layers, size };
+        let counts = Self::counts(layers).ok_or_else(|| architecture.invalid())?;
+        Ok(Self::with_stages(counts, size, options, vb)?)
+    }
+
+    fn with_stages(
+        counts: [usize; 5],
+        size: VggSize,
+        options: &BackboneOptions,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let mut stages = Vec::new();
+        // torchvision numbers convolution, batch norm, ReLU and max-pool in one sequence.
+        let (mut index, mut from) = (0, 3);
+        for (count, to) in counts.into_iter().zip(CHANNELS) {
+            let mut stage = Vec::new();
+            for _ in 0..count {
+                stage.push(conv_norm_relu(from, to, index, options, &vb.pp("features"))?);
+                index += 3;
+                from = to;
+            }
+            index += 1;
+            stages.push(stage);
+        }
+        let width = CHANNELS[size.extractor() - 1];
+        let trunk = || {
+            let layer =
+                |i: usize| conv_norm_relu(width, width, 3 * i, options, &vb.pp("att_layer"));
+            (0..2).map(layer).collect::<Result<_>>()
+        };
+        Ok(Self {
+            stages,
+            trunk: options.attention.then(trunk).transpose()?,
+            classifier: Classifier::new(size, options, vb.pp("classifier"))?,
+            size,
+        })
+    }
+}
+
+/// Layers `index` (convolution with bias) and `index + 1` (batch norm) of a sequence; `index + 2`
+/// is ReLU.
+fn conv_norm_relu(
+    from: usize,
+    to: usize,
+    index: usize,
+    options: &BackboneOptions,
+    vb: &VarBuilder,
+) -> Result<ConvNorm> {
+    let conv = conv3x3(from, to, 1, vb.pp(index))?.with_bias(vb.pp(index))?;
+    Ok(ConvNorm::new(conv, BatchNorm2d::new(to, options.norm, vb.pp(index + 1))?))
+}
+
+fn run(layers: &[ConvNorm], x: &Tracked, mode: Mode) -> Result<Tracked> {
+    let mut x = x.clone();
+    for layer in layers {
+        x = layer.forward(&x, None, true, mode)?;
+    }
+    Ok(x)
+}
+
+fn halve(x: &Tracked) -> Result<Tracked> {
+    Ok(abn_ops::max_pool2d(x, &Pool2dConfig { kernel: 2, stride: 2, padding: 0 })?)
+}
+
+impl Backbone for Vgg {
+    fn extract(&self, image: &Tracked, mode: Mode) -> Result<Tracked> {
+        let mut x = abn_ops::to_channels_last(image)?;
+        for (i, stage) in self.stages[..self.size.extractor()].iter().enumerate() {
+            if i > 0 {
+                x = halve(&x)?;
+            }
+            x = run(stage, &x, mode)?;
+        }
+        Ok(x)
+    }
+
+    fn attention_trunk(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
+        run(self.trunk.as_ref().ok_or(Error::NoTrunk)?, feature, mode)
+    }
+
+    fn perceive(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
+        let mut x = feature.clone();
+        for stage in &self.stages[self.size.extractor()..] {
+            x = run(stage, &halve(&x)?, mode)?;
+        }
+        self.classifier.forward(&halve(&x)?, mode)
+    }
+
+    fn trunk_channels(&self) -> Option<usize> {
+        self.trunk.as_ref().map(|_| CHANNELS[self.size.extractor() - 1])
+    }
+}
+
+/// The fully connected layers: `0`, `3` and `6` in torchvision's numbering, with ReLU and dropout
+/// after the first two.
+struct Classifier {
+    pooled: usize,
+    hidden: [(Linear, Dropout); 2],
+    last: Linear,
+}
+
+impl Classifier {
+    fn new(size: VggSize, options: &BackboneOptions, vb: VarBuilder) -> Result<Self> {
+        let (pooled, width, init) = (size.pooled(), size.hidden(), size.init());
+        let features = CHANNELS[4] * pooled * pooled;
+        let hidden = |inputs, index: usize| {
+            let linear = Linear::new(inputs, width, init, vb.pp(index))?;
+            Ok::<_, Error>((linear, Dropout::new(options.dropout, &vb.pp(index + 2))))
+        };
+        Ok(Self {
+            pooled,
+            hidden: [hidden(features, 0)?, hidden(width, 3)?],
+            last: Linear::new(width, options.classes, init, vb.pp(6))?,
+        })
+    }
+
+    fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
+        let x = abn_ops::adaptive_avg_pool2d(x, [self.pooled, self.pooled])?;
+        // PyTorch flattens (C, H, W), so that order must be restored first.
+        let x = abn_ops::to_channels_first(&x)?;
+        let (n, features) = (x.dims()[0], x.dims()[1..].iter().product::<usize>());
+        let mut x = abn_ops::reshape(&x, (n, features))?;
+        for (linear, dropout) in &self.hidden {
+            x = dropout.forward(&abn_ops::relu(&linear.forward(&x)?)?, mode)?;
+        }
+        self.last.forward(&x)
+    }
+}

@@ -1,0 +1,151 @@
+//! The attention branch's head and the attention mechanism (sections 3.1 and 3.2 of the paper).
+
+use std::fmt;
+use std::str::FromStr;
+
+use abn_ops::{Conv2dConfig, Tracked};
+use candle_nn::VarBuilder;
+
+use crate::layers::{BatchNorm2d, BatchNormConfig, Conv2d, conv1x1};
+use crate::{Error, Mode, Result};
+
+/// How the attention map M weights the feature map g, channel by channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Equation (1): g · M.
+    Multiply,
+    /// Equation (2): g · (1 + M). Features that the map suppresses do not vanish.
+    #[default]
+    Residual,
+}
+
+impl Mechanism {
+    /// g (N, h, w, C) and M (N, h, w, 1) to the attended feature map (N, h, w, C).
+    ///
+    /// # Errors
+    /// If the shapes do not match.
+    pub fn apply(self, feature: &Tracked, map: &Tracked) -> Result<Tracked> {
+        Ok(abn_ops::attend(feature, map, self == Self::Residual)?)
+    }
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Multiply => "multiply",
+            Self::Residual => "residual",
+        })
+    }
+}
+
+impl FromStr for Mechanism {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "multiply" => Ok(Self::Multiply),
+            "residual" => Ok(Self::Residual),
+            _ => Err(Error::UnknownName {
+                what: "attention mechanism",
+                name: name.to_owned(),
+                expected: "`residual` (eq. 2) or `multiply` (eq. 1)",
+            }),
+        }
+    }
+}
+
+/// Where the released code and the paper's figures differ: whom to follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preset {
+    /// The released code, which produced the paper's numbers: the map comes from a 3×3
+    /// convolution.
+    #[default]
+    Code,
+    /// The paper's figure 2: a 1×1 convolution.
+    Paper,
+}
+
+/// What happens to the trunk's output before the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrunkNorm {
+    /// Batch norm (`bn_att`), without activation.
+    #[default]
+    Applied,
+    /// Nothing. `bn_att` exists, so that weights fit the authors' `state_dict`, but no data pass
+    /// through it: so it is in their CIFAR ResNeXt.
+    Unused,
+}
+
+/// The head's variations.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AttentionConfig {
+    /// Paper or code.
+    pub preset: Preset,
+    /// The norm before the head.
+    pub trunk_norm: TrunkNorm,
+    /// For the head's three batch norms.
+    pub norm: BatchNormConfig,
+}
+
+/// The attention branch's head: from its trunk's features, class scores and the attention map.
+///
+/// ```text
+/// trunk ─ bn_att ─ att_conv 1×1 → K ─ bn_att2 ─ ReLU ─ h ┬ att_conv2 1×1 → K ─ mean ─── class scores
+///                                                        └ att_conv3 3×3 → 1 ─ bn_att3 ─ sigmoid ─ M
+/// ```
+///
+/// The class scores make the branch learn from its own loss (equation 3), so that the K maps h
+/// respond where each class is; M is one map from all of them.
+pub struct AttentionBranch {
+    bn_att: Option<BatchNorm2d>,
+    att_conv: Conv2d,
+    bn_att2: BatchNorm2d,
+    att_conv2: Conv2d,
+    att_conv3: Conv2d,
+    bn_att3: BatchNorm2d,
+}
+
+impl AttentionBranch {
+    /// A head for `channels` trunk channels and K classes. Its parameters lie beside the
+    /// backbone's, in the root of the `state_dict`.
+    ///
+    /// # Errors
+    /// If the store holds a parameter of that name with another shape.
+    pub fn new(
+        channels: usize,
+        classes: usize,
+        config: AttentionConfig,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let norm = |channels, name| BatchNorm2d::new(channels, config.norm, vb.pp(name));
+        let kernel = match config.preset {
+            Preset::Code => 3,
+            Preset::Paper => 1,
+        };
+        let same = Conv2dConfig { padding: kernel / 2, ..Default::default() };
+        let bn_att = norm(channels, "bn_att")?;
+        Ok(Self {
+            bn_att: (config.trunk_norm == TrunkNorm::Applied).then_some(bn_att),
+            att_conv: conv1x1(channels, classes, 1, vb.pp("att_conv"))?,
+            bn_att2: norm(classes, "bn_att2")?,
+            att_conv2: conv1x1(classes, classes, 1, vb.pp("att_conv2"))?,
+            att_conv3: Conv2d::new(classes, 1, kernel, same, vb.pp("att_conv3"))?,
+            bn_att3: norm(1, "bn_att3")?,
+        })
+    }
+
+    /// Trunk features (N, h, w, C) to class scores (N, K) and the map M (N, h, w, 1), 0 to 1.
+    ///
+    /// # Errors
+    /// If the features do not have C channels.
+    pub fn forward(&self, trunk: &Tracked, mode: Mode) -> Result<(Tracked, Tracked)> {
+        let scores = match &self.bn_att {
+            Some(bn_att) => self.att_conv.forward(&bn_att.forward(trunk, None, false, mode)?)?,
+            None => self.att_conv.forward(trunk)?,
+        };
+        let h = self.bn_att2.forward(&scores, None, true, mode)?;
+        let logits = abn_ops::global_avg_pool(&self.att_conv2.forward(&h)?)?;
+        let map = self.bn_att3.forward(&self.att_conv3.forward(&h)?, None, false, mode)?;
+        Ok((logits, abn_ops::sigmoid(&map)?))
+    }
+}
