@@ -1,1 +1,86 @@
+use candle_core::{DType, Device, Tensor};
 
+use super::*;
+use crate::testing::{assert_gradients, assert_same_on_any_threads, flat, gradients, random};
+use crate::{count_multiply_adds, zeros_without_memory};
+
+fn ones(count: usize) -> Tracked {
+    Tracked::leaf(Tensor::ones(count, DType::F64, &Device::Cpu).unwrap())
+}
+
+fn dropped(count: usize, p: f64, seed: u64) -> Vec<f64> {
+    flat(dropout(&ones(count), p, seed).unwrap().value())
+}
+
+#[test]
+fn the_share_dropped_is_p_and_the_mean_stays() {
+    let count = 200_000;
+    for p in [0.1, 0.5, 0.9] {
+        let y = dropped(count, p, 1);
+        let scale = 1.0 / (1.0 - p);
+        assert!(y.iter().all(|&v| v == 0.0 || v == scale));
+        let share = y.iter().filter(|&&v| v == 0.0).count() as f64 / count as f64;
+        // Four standard deviations.
+        assert!((share - p).abs() < 4.0 * (p * (1.0 - p) / count as f64).sqrt(), "{share}");
+    }
+}
+
+#[test]
+fn seeds_and_chunks_draw_other_elements() {
+    let count = 3 * CHUNK;
+    let y = dropped(count, 0.5, 1);
+    assert_eq!(y, dropped(count, 0.5, 1));
+    let alike = |a: &[f64], b: &[f64]| {
+        a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len() as f64
+    };
+    assert!((alike(&y, &dropped(count, 0.5, 2)) - 0.5).abs() < 0.05);
+    assert!((alike(&y[..CHUNK], &y[CHUNK..2 * CHUNK]) - 0.5).abs() < 0.05);
+}
+
+#[test]
+fn the_extremes_keep_all_and_none() {
+    let x = random(1, &[100]);
+    let keep = dropout(&Tracked::constant(x.clone()), 0.0, 1).unwrap();
+    assert_eq!(flat(keep.value()), flat(&x));
+    assert_eq!(dropped(100, 1.0, 1), [0.0; 100]);
+    let x = ones(100);
+    let y = dropout(&x, 1.0, 1).unwrap();
+    let store = y.backward_from(y.value().ones_like().unwrap()).unwrap();
+    assert_eq!(flat(store.get(x.value()).unwrap()), [0.0; 100]);
+}
+
+#[test]
+fn the_gradient_passes_where_the_value_did() {
+    let x = ones(2 * CHUNK + 5);
+    let y = dropout(&x, 0.3, 9).unwrap();
+    let store = y.backward_from(y.value().ones_like().unwrap()).unwrap();
+    assert_eq!(flat(store.get(x.value()).unwrap()), flat(y.value()));
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    assert_gradients(&[random(1, &[4, 9])], |x| dropout(&x[0], 0.4, 3));
+}
+
+#[test]
+fn probabilities_outside_0_to_1_are_an_error() {
+    for p in [-0.1, 1.1, f64::NAN] {
+        assert!(matches!(dropout(&ones(1), p, 1), Err(Error::Config { op: "dropout", .. })));
+    }
+}
+
+#[test]
+fn shapes_alone_take_no_memory() {
+    let huge = Tracked::constant(zeros_without_memory((1 << 20, 1 << 22), DType::F32).unwrap());
+    let (y, macs) = count_multiply_adds(|| dropout(&huge, 0.5, 1));
+    assert_eq!((y.unwrap().dims(), macs), (huge.dims(), 0));
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let x = [random(1, &[10 * CHUNK + 77]).to_dtype(DType::F32).unwrap()];
+    assert_same_on_any_threads(|| {
+        let (y, dx) = gradients(&x, |x| dropout(&x[0], 0.5, 1));
+        vec![y, dx[0].clone()]
+    });
+}

@@ -1,1 +1,155 @@
+use candle_core::{D, DType, Device, Tensor};
 
+use super::*;
+use crate::testing::{
+    assert_close, assert_gradients, assert_matches_candle, assert_same_on_any_threads, flat,
+    gradients, random,
+};
+use crate::{count_multiply_adds, zeros_without_memory};
+
+fn labels(n: usize, k: usize) -> Tensor {
+    let labels: Vec<u32> = (0..n).map(|i| (i * 7 % k) as u32).collect();
+    Tensor::from_vec(labels, n, &Device::Cpu).unwrap()
+}
+
+/// The definition: log-softmax, then the mean over the labels' entries.
+fn cross_entropy_reference(logits: &Tensor, labels: &Tensor) -> candle_core::Result<Tensor> {
+    let exp = logits.exp()?;
+    let probabilities = exp.broadcast_div(&exp.sum_keepdim(1)?)?;
+    probabilities.log()?.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?.neg()
+}
+
+fn bce_reference(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+    let p = (logits.neg()?.exp()? + 1.0)?.recip()?;
+    let positive = (targets * p.log()?)?;
+    let negative = ((1.0 - targets)? * (1.0 - &p)?.log()?)?;
+    (positive + negative)?.mean_all()?.neg()
+}
+
+#[test]
+fn cross_entropy_matches_candle() {
+    for (n, k) in [(1, 2), (5, 3), (64, 100), (200, 10)] {
+        let (x, labels) = ([(random(1, &[n, k]) * 5.0).unwrap()], labels(n, k));
+        assert_matches_candle(
+            &x,
+            1e-12,
+            |x| softmax_cross_entropy(&x[0], &labels),
+            |x| cross_entropy_reference(&x[0], &labels),
+        );
+    }
+}
+
+#[test]
+fn bce_matches_candle() {
+    for shape in [&[1][..], &[5, 3], &[64, 40], &[2, 3, 4]] {
+        let x = [(random(1, shape) * 5.0).unwrap()];
+        let hard = random(2, shape).ge(0.0).unwrap().to_dtype(DType::F64).unwrap();
+        let soft = ((random(3, shape) + 1.0).unwrap() / 2.0).unwrap();
+        for targets in [hard, soft] {
+            assert_matches_candle(
+                &x,
+                1e-12,
+                |x| bce_with_logits(&x[0], &targets),
+                |x| bce_reference(&x[0], &targets),
+            );
+        }
+    }
+}
+
+#[test]
+fn softmax_matches_candle() {
+    for shape in [&[4][..], &[5, 1], &[3, 10], &[2, 3, 7]] {
+        let x = (random(1, shape) * 5.0).unwrap();
+        let exp = x.exp().unwrap();
+        let expected = exp.broadcast_div(&exp.sum_keepdim(D::Minus1).unwrap()).unwrap();
+        assert_close(&softmax(&x).unwrap(), &expected, 1e-14);
+    }
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let x = [random(1, &[6, 4])];
+    let targets = ((random(2, &[6, 4]) + 1.0).unwrap() / 2.0).unwrap();
+    assert_gradients(&x, |x| softmax_cross_entropy(&x[0], &labels(6, 4)));
+    assert_gradients(&x, |x| bce_with_logits(&x[0], &targets));
+}
+
+#[test]
+fn huge_logits_do_not_overflow() {
+    let x = [Tensor::new(&[[1e30f32, 0.0, -1e30], [-200.0, -1e4, 200.0]], &Device::Cpu).unwrap()];
+    let labels = Tensor::new(&[0u32, 0], &Device::Cpu).unwrap();
+    let leaf = Tracked::leaf(x[0].clone());
+    let loss = softmax_cross_entropy(&leaf, &labels).unwrap();
+    assert_eq!(flat(loss.value()), [200.0]);
+    let store = loss.backward().unwrap();
+    assert_eq!(flat(store.get(&x[0]).unwrap()), [0.0, 0.0, 0.0, -0.5, 0.0, 0.5]);
+    assert_eq!(flat(&softmax(&x[0]).unwrap())[..3], [1.0, 0.0, 0.0]);
+
+    let x = Tensor::new(&[1e4f32, -1e4, 1e4, -1e4], &Device::Cpu).unwrap();
+    let targets = Tensor::new(&[1f32, 0., 0., 1.], &Device::Cpu).unwrap();
+    let leaf = Tracked::leaf(x.clone());
+    let loss = bce_with_logits(&leaf, &targets).unwrap();
+    assert_eq!(flat(loss.value()), [5000.0]);
+    assert_eq!(flat(loss.backward().unwrap().get(&x).unwrap()), [0.0, 0.0, 0.25, -0.25]);
+}
+
+#[test]
+fn nearly_certain_answers_keep_their_small_loss() {
+    // -log(σ(40)) = e^-40 to first order, which `1 + e^-40` in f64 would lose.
+    let x = Tracked::constant(Tensor::new(&[40f64], &Device::Cpu).unwrap());
+    let loss = bce_with_logits(&x, &Tensor::new(&[1f64], &Device::Cpu).unwrap()).unwrap();
+    assert_close(loss.value(), &Tensor::new((-40f64).exp(), &Device::Cpu).unwrap(), 1e-12);
+}
+
+#[test]
+fn a_label_out_of_range_names_its_sample() {
+    let x = Tracked::constant(random(1, &[3, 10]));
+    let labels = Tensor::new(&[1u32, 9, 10], &Device::Cpu).unwrap();
+    let error = softmax_cross_entropy(&x, &labels).unwrap_err();
+    assert!(matches!(error, Error::Label { sample: 2, label: 10, classes: 10, .. }), "{error}");
+    let message =
+        "softmax_cross_entropy: label 10 of sample 2 is not below the number of classes, 10";
+    assert_eq!(error.to_string(), message);
+}
+
+#[test]
+fn other_shapes_and_types_are_errors() {
+    let x = Tracked::constant(random(1, &[3, 10]));
+    for wrong in [labels(2, 10), labels(3, 10).reshape((3, 1)).unwrap()] {
+        assert!(matches!(softmax_cross_entropy(&x, &wrong), Err(Error::Shape { .. })));
+    }
+    let signed = labels(3, 10).to_dtype(DType::I64).unwrap();
+    assert!(matches!(softmax_cross_entropy(&x, &signed), Err(Error::Unsupported { .. })));
+    let flat = Tracked::constant(random(1, &[30]));
+    assert!(matches!(softmax_cross_entropy(&flat, &labels(30, 10)), Err(Error::Shape { .. })));
+    let empty = Tracked::constant(Tensor::zeros((0, 10), DType::F32, &Device::Cpu).unwrap());
+    assert!(matches!(softmax_cross_entropy(&empty, &labels(0, 1)), Err(Error::Shape { .. })));
+    assert!(matches!(bce_with_logits(&x, &random(1, &[3, 9])), Err(Error::Shape { .. })));
+    assert!(matches!(bce_with_logits(&empty, empty.value()), Err(Error::Shape { .. })));
+    let scalar = Tensor::new(1f32, &Device::Cpu).unwrap();
+    assert!(matches!(softmax(&scalar), Err(Error::Shape { .. })));
+}
+
+#[test]
+fn shapes_alone_take_no_memory() {
+    let huge = Tracked::constant(zeros_without_memory((1 << 20, 1 << 22), DType::F32).unwrap());
+    let labels = zeros_without_memory(1 << 20, DType::U32).unwrap();
+    let (results, macs) = count_multiply_adds(|| {
+        let losses = [softmax_cross_entropy(&huge, &labels), bce_with_logits(&huge, huge.value())];
+        (losses.map(|loss| loss.unwrap()), softmax(huge.value()).unwrap())
+    });
+    let (losses, probabilities) = results;
+    assert!(losses.iter().all(|loss| loss.dims().is_empty()));
+    assert_eq!((probabilities.dims(), macs), (huge.dims(), 0));
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let x = [random(1, &[300, 50]).to_dtype(DType::F32).unwrap()];
+    let targets = random(2, &[300, 50]).ge(0.0).unwrap().to_dtype(DType::F32).unwrap();
+    assert_same_on_any_threads(|| {
+        let (a, da) = gradients(&x, |x| softmax_cross_entropy(&x[0], &labels(300, 50)));
+        let (b, db) = gradients(&x, |x| bce_with_logits(&x[0], &targets));
+        [vec![a, b, softmax(&x[0]).unwrap()], da, db].concat()
+    });
+}
