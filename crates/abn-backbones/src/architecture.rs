@@ -25,8 +25,6 @@ pub enum Architecture {
     Vgg {
         /// One of [`Vgg::LAYERS`].
         layers: usize,
-        /// Channels of the first stage.
-        width: usize,
         /// For which images.
         size: VggSize,
     },
@@ -73,9 +71,7 @@ impl Architecture {
                     && within(widen_factor, MAX_WIDTH)
                     && CifarResNeXt::blocks(depth).is_some()
             }
-            Self::Vgg { layers, width, .. } => {
-                Vgg::LAYERS.contains(&layers) && within(width, 64 * MAX_WIDTH)
-            }
+            Self::Vgg { layers, .. } => Vgg::LAYERS.contains(&layers),
             Self::ResNet { depth } => ResNet::DEPTHS.contains(&depth),
         }
     }
@@ -96,10 +92,7 @@ impl Architecture {
                  cardinality C from 1 to {MAX_CARDINALITY} and width W from 1 to {}",
                 64 * MAX_WIDTH
             ),
-            Self::Vgg { .. } => format!(
-                "VGGs have 11, 13, 16 or 19 layers and a width from 1 to {}",
-                64 * MAX_WIDTH
-            ),
+            Self::Vgg { .. } => "VGGs have 11, 13, 16 or 19 layers".to_owned(),
         };
         Error::InvalidModel { name: self.to_string(), reason }
     }
@@ -122,14 +115,8 @@ impl fmt::Display for Architecture {
                     other => write!(f, "-k{other}"),
                 }
             }
-            Self::Vgg { layers, width, size } => {
-                let cifar = if *size == VggSize::Cifar { "cifar-" } else { "" };
-                write!(f, "{cifar}vgg{layers}-bn")?;
-                match *width {
-                    Vgg::WIDTH => Ok(()),
-                    other => write!(f, "-w{other}"),
-                }
-            }
+            Self::Vgg { layers, size: VggSize::ImageNet } => write!(f, "vgg{layers}-bn"),
+            Self::Vgg { layers, size: VggSize::Cifar } => write!(f, "cifar-vgg{layers}-bn"),
         }
     }
 }

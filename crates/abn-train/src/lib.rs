@@ -1,1 +1,56 @@
-//! WIP
+//! Training, evaluation and explanation of Attention Branch Networks; the `abn` command.
+//!
+//! A [`Recipe`] says what a run does, [`train`] does it in a folder of its own, [`Run`] opens
+//! what came out, and [`explain`] makes pictures of where the network looked.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use abn_train::{Recipe, Run, TrainOptions, explain, train};
+//!
+//! # fn main() -> abn_train::Result<()> {
+//! let folder = Path::new("runs/mine");
+//! let summary = train(&Recipe::default(), folder, &TrainOptions::default())?;
+//! println!("test error {:.2} %", summary.test_error);
+//!
+//! let run = Run::open(folder)?;
+//! let image = abn_data::read_image(Path::new("shoe.png"))?;
+//! let prediction = &run.predict(std::slice::from_ref(&image))?[0];
+//! let (class, probability) = prediction.top(1)[0];
+//! println!("{} ({:.1} %)", run.card.classes[class], 100.0 * probability);
+//! if let Some(map) = &prediction.attention {
+//!     let picture = explain::enlarged(explain::picture(&image)?, 256);
+//!     let looked = explain::overlay(&picture, map); // an `image::RgbImage`
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod card;
+mod checkpoint;
+mod error;
+mod evaluate;
+pub mod explain;
+mod files;
+mod folder;
+mod metrics;
+mod names;
+mod optimizer;
+mod progress;
+mod recipe;
+mod run;
+mod tally;
+mod trainer;
+
+pub use card::{Card, Input};
+pub use checkpoint::{Best, State};
+pub use error::{Error, Result};
+pub use evaluate::evaluate;
+pub use folder::RunFolder;
+pub use metrics::{Metrics, Summary};
+pub use optimizer::Sgd;
+pub use progress::Progress;
+pub use recipe::{Difference, Recipe};
+pub use run::{Prediction, Run};
+pub use tally::Tally;
+pub use trainer::{TrainOptions, train};

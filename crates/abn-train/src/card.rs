@@ -1,0 +1,138 @@
+//! What weights are of: enough to build the network, prepare images and name the answers.
+
+use abn_backbones::BuildOptions;
+use abn_core::{Classifier, ParamStore};
+use abn_data::{Dataset, Fit, Image, Normalisation, Splits, Transform};
+use image::imageops::{FilterType, resize};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Recipe, Result, explain};
+
+/// What a network is, sees and answers: JSON in the metadata of `model.safetensors`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// The recipe that trained the network, without the place of the data.
+    pub recipe: Recipe,
+    /// Names of the classes, in the order of the network's outputs.
+    pub classes: Vec<String>,
+    /// How images are prepared.
+    pub input: Input,
+}
+
+/// How images are prepared for a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// Side of the square input, in pixels.
+    pub size: usize,
+    /// If images are zero-padded to the input: their side before, in pixels. Otherwise they are
+    /// resized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padded_from: Option<usize>,
+    /// Mean of each channel, in 0 to 1.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, in 0 to 1.
+    pub std: [f32; 3],
+}
+
+impl Card {
+    /// The card of a network that a recipe trains on a dataset.
+    ///
+    /// # Errors
+    /// If the recipe's model is not known, or the dataset's first image cannot be read.
+    pub fn new(recipe: &Recipe, data: &Splits) -> Result<Self> {
+        let size = abn_backbones::find(&recipe.model)?.image_size();
+        let transform = Transform::standard(data.fit, size, data.stats);
+        let padded_from = match transform.fit {
+            Fit::Pad => Some(data.train.get(0)?.image.width),
+            Fit::Resize => None,
+        };
+        let Normalisation { mean, std } = data.stats;
+        Ok(Self {
+            recipe: recipe.identity(),
+            classes: data.train.class_names().to_vec(),
+            input: Input { size, padded_from, mean, std },
+        })
+    }
+
+    /// The network in words, for messages.
+    pub fn network(&self) -> String {
+        let Recipe { model, variant, .. } = &self.recipe;
+        format!("{model} ({variant}, {} classes)", self.classes.len())
+    }
+
+    /// Builds the network; its parameters come from `params`.
+    ///
+    /// # Errors
+    /// If the recipe's model is not known.
+    pub fn build(&self, params: &ParamStore) -> Result<Box<dyn Classifier>> {
+        let options = BuildOptions {
+            mechanism: self.recipe.mechanism,
+            bn_momentum: self.recipe.bn_momentum,
+            dropout: self.recipe.dropout,
+            ..BuildOptions::new(self.classes.len())
+        };
+        let spec = abn_backbones::find(&self.recipe.model)?;
+        Ok(spec.build(self.recipe.variant, &options, params.var_builder())?)
+    }
+
+    /// The steps from a dataset's image to the network's input.
+    pub fn transform(&self) -> Transform {
+        let Input { size, padded_from, mean, std } = self.input;
+        let fit = if padded_from.is_some() { Fit::Pad } else { Fit::Resize };
+        Transform::standard(fit, size, Normalisation { mean, std })
+    }
+
+    /// Refuses a dataset whose classes are not the network's.
+    ///
+    /// # Errors
+    /// Names the first class that differs.
+    pub fn check_classes(&self, data: &dyn Dataset) -> Result<()> {
+        let (ours, theirs) = (&self.classes, data.class_names());
+        if ours.len() != theirs.len() {
+            return Err(Error::Invalid(format!(
+                "the dataset has {} classes, the checkpoint's network {}",
+                theirs.len(),
+                ours.len()
+            )));
+        }
+        match ours.iter().zip(theirs).enumerate().find(|(_, (ours, theirs))| ours != theirs) {
+            None => Ok(()),
+            Some((label, (ours, theirs))) => Err(Error::Invalid(format!(
+                "class {label} is {theirs:?} in the dataset, but {ours:?} to the checkpoint's network"
+            ))),
+        }
+    }
+
+    /// An image of any size as the network's input, (3, size, size), and how far the input
+    /// reaches over the image: the ratio of their sides.
+    ///
+    /// An image of another size than the dataset's is resized first.
+    ///
+    /// # Errors
+    /// If the image's bytes do not fit its size.
+    pub fn prepare(&self, image: &Image) -> Result<(Vec<f32>, f32)> {
+        let transform = self.transform();
+        let resized = match self.input.padded_from {
+            Some(side) if image.width != self.input.size || image.height != self.input.size => {
+                Some(resized(image, side)?)
+            }
+            _ => None,
+        };
+        let image = resized.as_ref().unwrap_or(image);
+        let mut input = vec![0.0; transform.output_len()];
+        transform.apply(image, None, &mut input)?;
+        let side = match transform.fit {
+            Fit::Pad => image.width,
+            Fit::Resize => transform.fitted_size,
+        };
+        Ok((input, self.input.size as f32 / side as f32))
+    }
+}
+
+/// An image at `side` × `side`, bilinear (smoothed where it shrinks).
+fn resized(image: &Image, side: usize) -> Result<Image> {
+    let picture = explain::picture(image)?;
+    let pixels = u32::try_from(side).unwrap_or(u32::MAX);
+    let data = resize(&picture, pixels, pixels, FilterType::Triangle).into_raw();
+    Ok(Image { width: side, height: side, channels: 3, data })
+}

@@ -1,0 +1,159 @@
+//! A trained network on disk: weights that say what they are, and what resuming needs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use abn_core::ParamStore;
+use abn_core::weights::{self, Weights};
+use candle_core::{Device, Tensor};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::card::Card;
+use crate::optimizer::Sgd;
+use crate::tally::Tally;
+use crate::{Error, Recipe, Result, files};
+
+/// Name of the weights' file in a checkpoint.
+pub(crate) const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+/// The entry of the weights' metadata that holds the [`Card`].
+const CARD: &str = "abn";
+
+/// How far a run is: `state.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Whole epochs done.
+    pub epoch: usize,
+    /// Steps done of the epoch after those.
+    pub step: usize,
+    /// What the steps of that epoch gave so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<Tally>,
+    /// The first epoch with the lowest test error so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// Fingerprint of the recipe.
+    pub recipe: String,
+}
+
+/// The best epoch so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Best {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Test images it got wrong.
+    pub wrong: usize,
+}
+
+/// FNV-1a of a recipe, without the place of the data.
+pub(crate) fn fingerprint(recipe: &Recipe) -> String {
+    let hash = recipe.identity().to_toml().bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+fn damaged(path: &Path) -> impl Fn(String) -> Error {
+    let path = path.to_owned();
+    move |problem| Error::Damaged { path: path.clone(), problem }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(Error::io("cannot read", path))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_slice(&read(path)?).map_err(|error| damaged(path)(error.to_string()))
+}
+
+/// Writes a checkpoint folder at once; without the optimizer if nothing will resume from it.
+pub(crate) fn save(
+    folder: &Path,
+    params: &ParamStore,
+    optimizer: Option<&Sgd>,
+    card: &Card,
+    state: &State,
+) -> Result<()> {
+    files::replace_folder(folder, |folder| {
+        let text = serde_json::to_string(card).expect("strings and numbers are always JSON");
+        let bytes = params.to_bytes(&BTreeMap::from([(CARD.to_owned(), text)]))?;
+        files::write_synced(&folder.join(MODEL), &bytes)?;
+        if let Some(optimizer) = optimizer {
+            let bytes = weights::to_bytes(optimizer.velocity(), &BTreeMap::new())?;
+            files::write_synced(&folder.join(OPTIMIZER), &bytes)?;
+        }
+        let state = serde_json::to_string_pretty(state).expect("numbers are always JSON") + "\n";
+        files::write_synced(&folder.join(STATE), state.as_bytes())
+    })
+}
+
+/// The tensors in a file, and the strings in its header.
+fn read_weights(file: &Path) -> Result<Weights> {
+    weights::from_bytes(&read(file)?, &Device::Cpu)
+        .map_err(|error| damaged(file)(format!("not whole safetensors ({error})")))
+}
+
+/// Weights and what they are of.
+pub(crate) fn read_model(file: &Path) -> Result<(Card, BTreeMap<String, Tensor>)> {
+    let Weights { tensors, metadata } = read_weights(file)?;
+    let damaged = damaged(file);
+    let card = metadata.get(CARD).ok_or_else(|| {
+        damaged(
+            "its metadata has no entry \"abn\", so it does not say which network it is of".into(),
+        )
+    })?;
+    let card = serde_json::from_str(card)
+        .map_err(|error| damaged(format!("its metadata is not understood: {error}")))?;
+    Ok((card, tensors))
+}
+
+/// How far the run of a checkpoint is.
+pub(crate) fn read_state(folder: &Path) -> Result<State> {
+    read_json(&folder.join(STATE))
+}
+
+/// Puts saved weights into a network, whole or not at all.
+pub(crate) fn fill(
+    params: &ParamStore,
+    tensors: BTreeMap<String, Tensor>,
+    file: &Path,
+    network: String,
+) -> Result<()> {
+    params.load(tensors, true).map(drop).map_err(|error| Error::Misfit {
+        path: file.to_owned(),
+        network,
+        problem: error.to_string(),
+    })
+}
+
+/// Goes on from a checkpoint of the same network: fills weights and velocities.
+pub(crate) fn resume(
+    folder: &Path,
+    params: &ParamStore,
+    optimizer: &mut Sgd,
+    card: &Card,
+) -> Result<State> {
+    let model = folder.join(MODEL);
+    let (found, tensors) = read_model(&model)?;
+    if found != *card {
+        let differences = card.recipe.differences(&found.recipe);
+        let problem = match differences.first() {
+            Some(difference) => difference.to_string(),
+            None => "it was trained on data with other classes or statistics".into(),
+        };
+        return Err(Error::Misfit { path: model, network: card.network(), problem });
+    }
+    let state = read_state(folder)?;
+    if state.recipe != fingerprint(&card.recipe) {
+        let problem = "it is of another recipe than the weights beside it".into();
+        return Err(damaged(&folder.join(STATE))(problem));
+    }
+    let file = folder.join(OPTIMIZER);
+    let velocity = read_weights(&file)?.tensors;
+    fill(params, tensors, &model, card.network())?;
+    optimizer.set_velocity(velocity).map_err(damaged(&file))?;
+    Ok(state)
+}

@@ -1,0 +1,186 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use abn_backbones::Variant;
+use abn_core::Mechanism;
+use abn_train::{Progress, Recipe, Summary, TrainOptions, train};
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::{Compute, must_exist, print, thousands};
+
+/// The keys of a recipe; each goes before what the recipe's file says.
+#[derive(Args)]
+#[command(next_help_heading = "Recipe (each flag goes before the file; defaults in brackets)")]
+struct RecipeArgs {
+    /// Name of the network, as `abn models` lists them [resnet20]
+    #[arg(long)]
+    model: Option<String>,
+    /// `abn`, or `baseline`: the network without attention branch [abn]
+    #[arg(long)]
+    variant: Option<Variant>,
+    /// How the map acts on the features: `residual`, g(1+M), or `multiply`, gM [residual]
+    #[arg(long)]
+    mechanism: Option<Mechanism>,
+    /// Name of the dataset, as `abn datasets` lists them [fashion-mnist-mini]
+    #[arg(long)]
+    dataset: Option<String>,
+    /// Folder with the dataset's files
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Passes over the training set [10]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Images per step [64]
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Learning rate of the first epoch [0.1]
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Epochs after which the learning rate is multiplied by gamma [5,7]
+    #[arg(long, value_name = "E,E,…", value_delimiter = ',')]
+    milestones: Option<Vec<usize>>,
+    /// Factor of the learning rate at each milestone [0.1]
+    #[arg(long)]
+    gamma: Option<f64>,
+    /// Momentum of SGD [0.9]
+    #[arg(long)]
+    momentum: Option<f64>,
+    /// Nesterov's form of the momentum [false]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    nesterov: Option<bool>,
+    /// Weight decay of SGD [0.0001]
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Share of the batch's statistics in batch norm's running ones [0.1]
+    #[arg(long)]
+    bn_momentum: Option<f64>,
+    /// Probability of dropout, in the families that have it [the family's]
+    #[arg(long)]
+    dropout: Option<f64>,
+    /// Random crop and flip [true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    augment: Option<bool>,
+    /// Seed of everything random [0]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Recipe to follow (TOML); without it, the defaults
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Folder of the run [default: runs/DATASET-MODEL-VARIANT-seedN]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Train anew, replacing the run in the folder
+    #[arg(long)]
+    force: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    values: RecipeArgs,
+}
+
+impl RecipeArgs {
+    fn apply(self, recipe: &mut Recipe) {
+        fn set<T>(place: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *place = value;
+            }
+        }
+        let data_elsewhere = self.dataset.as_ref().is_some_and(|name| *name != recipe.dataset);
+        if data_elsewhere {
+            recipe.data_dir = None; // it was the other dataset's
+        }
+        set(&mut recipe.model, self.model);
+        set(&mut recipe.variant, self.variant);
+        set(&mut recipe.mechanism, self.mechanism);
+        set(&mut recipe.dataset, self.dataset);
+        set(&mut recipe.data_dir, self.data_dir.map(Some));
+        set(&mut recipe.epochs, self.epochs);
+        set(&mut recipe.batch_size, self.batch_size);
+        set(&mut recipe.lr, self.lr);
+        set(&mut recipe.milestones, self.milestones);
+        set(&mut recipe.gamma, self.gamma);
+        set(&mut recipe.momentum, self.momentum);
+        set(&mut recipe.nesterov, self.nesterov);
+        set(&mut recipe.weight_decay, self.weight_decay);
+        set(&mut recipe.bn_momentum, self.bn_momentum);
+        set(&mut recipe.dropout, self.dropout.map(Some));
+        set(&mut recipe.augment, self.augment);
+        set(&mut recipe.seed, self.seed);
+    }
+}
+
+impl TrainArgs {
+    pub fn run(self) -> Result<()> {
+        self.compute.set_up()?;
+        let mut recipe = match &self.recipe {
+            Some(file) => {
+                must_exist(file, "recipe")?;
+                Recipe::load(file)?
+            }
+            None => Recipe::default(),
+        };
+        self.values.apply(&mut recipe);
+        let folder = self.out.unwrap_or_else(|| default_folder(&recipe));
+        let options = TrainOptions {
+            force: self.force,
+            stop: stop_on_ctrl_c()?,
+            progress: Progress::Auto,
+            label: String::new(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+        };
+        let summary = train(&recipe, &folder, &options)?;
+        print(&if self.json {
+            serde_json::to_string_pretty(&summary)? + "\n"
+        } else {
+            report(&summary, &folder)
+        })
+    }
+}
+
+fn default_folder(recipe: &Recipe) -> PathBuf {
+    let Recipe { dataset, model, variant, seed, .. } = recipe;
+    PathBuf::from("runs").join(format!("{dataset}-{model}-{variant}-seed{seed}"))
+}
+
+/// A flag that the first Ctrl-C sets; the second ends the process, which a run survives.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(crate::INTERRUPTED.into());
+        }
+        eprintln!("\nfinishing the step and saving (Ctrl-C again: stop at once)");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+fn report(summary: &Summary, folder: &std::path::Path) -> String {
+    let attention = summary
+        .test_error_attention
+        .map_or(String::new(), |error| format!(" (attention branch {error:.2} %)"));
+    let Summary { model, variant, dataset, epochs, test_error, .. } = summary;
+    format!(
+        "{model} ({variant}) on {dataset}: test error {test_error:.2} %{attention} after {epochs} epochs; \
+         best {:.2} % after epoch {}\n\
+         {} parameters, {} multiply-adds per image, {:.0} images/s, {:.0} s\n\
+         {}\n",
+        summary.best_test_error,
+        summary.best_epoch,
+        thousands(summary.parameters),
+        thousands(summary.multiply_adds),
+        summary.images_per_second,
+        summary.seconds,
+        folder.display(),
+    )
+}

@@ -1,0 +1,50 @@
+//! Error and loss on a dataset.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use abn_core::{Classifier, Loss, Mode, Output};
+use abn_data::{Batch, Dataset, Loader, LoaderConfig, Transform};
+use abn_ops::{Tracked, no_grad};
+use candle_core::{Device, Tensor};
+
+use crate::Result;
+use crate::tally::Tally;
+
+/// A forward pass and its loss.
+pub(crate) fn forward(
+    model: &dyn Classifier,
+    batch: Batch,
+    mode: Mode,
+) -> Result<(Output, Loss, Vec<u32>)> {
+    let Batch { images, labels, shape: [n, c, h, w], .. } = batch;
+    let images = Tensor::from_vec(images, (n, c, h, w), &Device::Cpu)?;
+    let targets = Tensor::from_slice(&labels, n, &Device::Cpu)?;
+    let output = model.forward(&Tracked::constant(images), mode)?;
+    let loss = abn_core::loss(&output, &targets)?;
+    Ok((output, loss, labels))
+}
+
+/// Sums over a dataset in its order, in evaluation mode; every image counts, in the last batch
+/// too. `None` if `stop` was set meanwhile.
+///
+/// # Errors
+/// If an image cannot be had, or does not fit the network.
+pub fn evaluate(
+    model: &dyn Classifier,
+    dataset: Arc<dyn Dataset>,
+    transform: Transform,
+    batch_size: usize,
+    stop: &AtomicBool,
+) -> Result<Option<Tally>> {
+    let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
+    let mut tally = Tally::default();
+    for batch in Loader::new(dataset, transform, config)? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let (output, loss, labels) = no_grad(|| forward(model, batch?, Mode::Eval))?;
+        tally.add(&output, &loss, &labels)?;
+    }
+    Ok(Some(tally))
+}

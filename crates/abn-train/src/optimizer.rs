@@ -1,0 +1,75 @@
+//! Stochastic gradient descent over all trainable parameters of a network.
+
+use std::collections::BTreeMap;
+
+use abn_ops::SgdConfig;
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+
+use crate::{Recipe, Result};
+
+/// SGD with momentum and weight decay, exactly as PyTorch's `torch.optim.SGD` without dampening.
+///
+/// For each parameter w with gradient d: g = d + λw, v = μv + g (v = g at the first step), and
+/// w ← w − η·v, or w ← w − η·(g + μv) with Nesterov's momentum.
+pub struct Sgd {
+    /// In the order of their names, so that nothing depends on how the network was built.
+    parameters: Vec<(String, Var)>,
+    velocity: BTreeMap<String, Tensor>,
+    config: SgdConfig,
+}
+
+impl Sgd {
+    /// An optimizer at rest for these parameters, with a recipe's momentum and weight decay.
+    pub fn new(parameters: Vec<(String, Var)>, recipe: &Recipe) -> Self {
+        let config = SgdConfig {
+            lr: recipe.lr,
+            momentum: recipe.momentum,
+            weight_decay: recipe.weight_decay,
+            nesterov: recipe.nesterov,
+        };
+        Self { parameters, velocity: BTreeMap::new(), config }
+    }
+
+    /// Moves every parameter that has a gradient by one step at learning rate `lr`. A parameter
+    /// without a gradient stays as it is, weight decay included, as in PyTorch.
+    ///
+    /// # Errors
+    /// If a gradient's shape is not its parameter's.
+    pub fn step(&mut self, gradients: &GradStore, lr: f64) -> Result<()> {
+        let config = SgdConfig { lr, ..self.config };
+        for (name, parameter) in &self.parameters {
+            let Some(gradient) = gradients.get(parameter) else { continue };
+            let first = !self.velocity.contains_key(name);
+            if first {
+                self.velocity.insert(name.clone(), parameter.zeros_like()?);
+            }
+            abn_ops::sgd_step(parameter, &self.velocity[name], gradient, &config, first)?;
+        }
+        Ok(())
+    }
+
+    /// The velocity of each parameter that has moved, by its name.
+    pub fn velocity(&self) -> &BTreeMap<String, Tensor> {
+        &self.velocity
+    }
+
+    /// Goes on from saved velocities.
+    ///
+    /// # Errors
+    /// If one is of no parameter, or of another shape: says which.
+    pub fn set_velocity(&mut self, velocity: BTreeMap<String, Tensor>) -> Result<(), String> {
+        for (name, saved) in &velocity {
+            let parameter = self.parameters.iter().find(|(known, _)| known == name);
+            let Some((_, parameter)) = parameter else {
+                return Err(format!("the network has no parameter {name:?}"));
+            };
+            if parameter.dims() != saved.dims() {
+                let (want, got) = (parameter.dims(), saved.dims());
+                return Err(format!("{name:?} has shape {got:?}, the parameter {want:?}"));
+            }
+        }
+        self.velocity = velocity;
+        Ok(())
+    }
+}

@@ -1,0 +1,402 @@
+//! What a run does: a flat TOML file that a person reads and edits.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use abn_backbones::Variant;
+use abn_core::Mechanism;
+use serde::{Deserialize, Serialize};
+use toml::de::DeTable;
+
+use crate::{Error, Result, names};
+
+/// What a run does, completely: equal recipes on equal data give equal weights.
+///
+/// In a file every key may be left out; what stands in the documentation of each field is then
+/// taken. The defaults together are the ten-epoch run of ABN ResNet-20 on the embedded data.
+/// Where to write, how many threads to use and what to print are no part of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Name of the network, as `abn models` lists them. Default: `"resnet20"`.
+    pub model: String,
+    /// `"abn"` for the network with its attention branch, `"baseline"` for the network alone.
+    /// Default: `"abn"`.
+    #[serde(with = "text")]
+    pub variant: Variant,
+    /// How the map acts on the features: `"residual"`, g·(1+M) (eq. 2), or `"multiply"`, g·M
+    /// (eq. 1). Without effect on a baseline. Default: `"residual"`.
+    #[serde(with = "text")]
+    pub mechanism: Mechanism,
+    /// Name of the dataset, as `abn datasets` lists them. Default: `"fashion-mnist-mini"`, which
+    /// is part of the program.
+    pub dataset: String,
+    /// The folder with the dataset's files. Default: none, for datasets that need none. Not
+    /// compared when a run is resumed: data may move.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Passes over the training set. Default: 10.
+    pub epochs: usize,
+    /// Images per step; the last step of an epoch takes what remains. Default: 64.
+    pub batch_size: usize,
+    /// Learning rate of the first epoch. Default: 0.1.
+    pub lr: f64,
+    /// The learning rate is multiplied by `gamma` after each of these numbers of epochs
+    /// (PyTorch's `MultiStepLR`). Default: `[5, 7]`.
+    pub milestones: Vec<usize>,
+    /// Factor at each milestone. Default: 0.1.
+    pub gamma: f64,
+    /// Momentum of SGD. Default: 0.9.
+    pub momentum: f64,
+    /// Nesterov's form of the momentum. Default: false.
+    pub nesterov: bool,
+    /// Weight decay of SGD, on every trainable parameter. Default: 1e-4.
+    pub weight_decay: f64,
+    /// Share of the batch's statistics in batch norm's running ones (PyTorch's `momentum`).
+    /// Default: 0.1.
+    pub bn_momentum: f64,
+    /// Probability of dropout, in the families that have it. Default: none, which takes the
+    /// family's (0.5 in VGG).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// Random crop after 4 pixels of zero padding, and horizontal flip. Default: true.
+    pub augment: bool,
+    /// Seed of the initial weights, the order of the images, the augmentation and dropout, each
+    /// of which draws its own stream from it. Default: 0.
+    pub seed: u64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            model: "resnet20".into(),
+            variant: Variant::Abn,
+            mechanism: Mechanism::Residual,
+            dataset: "fashion-mnist-mini".into(),
+            data_dir: None,
+            epochs: 10,
+            batch_size: 64,
+            lr: 0.1,
+            milestones: vec![5, 7],
+            gamma: 0.1,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 1e-4,
+            bn_momentum: 0.1,
+            dropout: None,
+            augment: true,
+            seed: 0,
+        }
+    }
+}
+
+/// A value that cannot be, by the key it stands under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Invalid {
+    pub key: &'static str,
+    pub problem: String,
+}
+
+impl Recipe {
+    /// Every key a recipe may have.
+    pub const KEYS: [&str; 17] = [
+        "model",
+        "variant",
+        "mechanism",
+        "dataset",
+        "data_dir",
+        "epochs",
+        "batch_size",
+        "lr",
+        "milestones",
+        "gamma",
+        "momentum",
+        "nesterov",
+        "weight_decay",
+        "bn_momentum",
+        "dropout",
+        "augment",
+        "seed",
+    ];
+
+    /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not TOML, has a key that no recipe has, or a value that
+    /// cannot be: names the file, the line and the key.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks a recipe given as text; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let located = |span: Option<Range<usize>>, key: Option<&str>, problem: String| {
+            let start = span.map_or(0, |span| span.start).min(text.len());
+            Error::Recipe {
+                file: path.to_owned(),
+                line: 1 + text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count(),
+                key: key.map(str::to_owned),
+                problem,
+            }
+        };
+        let table = DeTable::parse(text)
+            .map_err(|error| located(error.span(), None, error.message().to_owned()))?;
+        let table = table.get_ref();
+        for key in table.keys() {
+            if !Self::KEYS.contains(&key.get_ref().as_ref()) {
+                let near = names::did_you_mean(key.get_ref(), Self::KEYS);
+                let problem = format!("no such key{near} (the keys are {})", Self::KEYS.join(", "));
+                return Err(located(Some(key.span()), Some(key.get_ref()), problem));
+            }
+        }
+        let recipe: Self = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let key = table.iter().find(|(_, value)| value.span().contains(&at));
+            located(
+                error.span(),
+                key.map(|(key, _)| key.get_ref().as_ref()),
+                error.message().into(),
+            )
+        })?;
+        recipe.check().map_err(|invalid| {
+            let key = table.keys().find(|key| key.get_ref() == invalid.key);
+            located(key.map(|key| key.span()), Some(invalid.key), invalid.problem)
+        })?;
+        Ok(recipe)
+    }
+
+    /// Checks every value that can be checked without the data.
+    ///
+    /// # Errors
+    /// Names the key and what was expected.
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|Invalid { key, problem }| Error::Setting { key, problem })
+    }
+
+    fn check(&self) -> std::result::Result<(), Invalid> {
+        let invalid = |key, problem: String| Err(Invalid { key, problem });
+        if let Err(error) = abn_backbones::find(&self.model) {
+            return invalid("model", error.to_string());
+        }
+        let known = abn_data::DATASETS.map(|info| info.name);
+        if !known.contains(&self.dataset.as_str()) {
+            let near = names::did_you_mean(&self.dataset, known.iter().copied());
+            let problem =
+                format!("unknown dataset {:?}{near} (known: {})", self.dataset, known.join(", "));
+            return invalid("dataset", problem);
+        }
+        for (key, value) in [("epochs", self.epochs), ("batch_size", self.batch_size)] {
+            if value == 0 {
+                return invalid(key, "must be at least 1, is 0".into());
+            }
+        }
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        for (key, value, fine, expected) in [
+            ("lr", self.lr, positive(self.lr), "a positive number"),
+            ("gamma", self.gamma, positive(self.gamma), "a positive number"),
+            (
+                "momentum",
+                self.momentum,
+                (0.0..1.0).contains(&self.momentum),
+                "in 0 to 1, without 1",
+            ),
+            (
+                "weight_decay",
+                self.weight_decay,
+                self.weight_decay == 0.0 || positive(self.weight_decay),
+                "0 or a positive number",
+            ),
+            (
+                "bn_momentum",
+                self.bn_momentum,
+                positive(self.bn_momentum) && self.bn_momentum <= 1.0,
+                "above 0 and at most 1",
+            ),
+        ] {
+            if !fine {
+                return invalid(key, format!("must be {expected}, is {value}"));
+            }
+        }
+        if let Some(dropout) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
+            return invalid("dropout", format!("must be in 0 to 1, without 1, is {dropout}"));
+        }
+        if self.nesterov && self.momentum == 0.0 {
+            return invalid("nesterov", "needs a momentum above 0".into());
+        }
+        let increasing = self.milestones.is_sorted_by(|a, b| a < b);
+        if !increasing || self.milestones.first() == Some(&0) {
+            let problem = format!("must increase, from 1 on; are {:?}", self.milestones);
+            return invalid("milestones", problem);
+        }
+        if i64::try_from(self.seed).is_err() {
+            return invalid("seed", format!("must be below 2^63, is {}", self.seed));
+        }
+        Ok(())
+    }
+
+    /// Learning rate of an epoch, counted from 0.
+    ///
+    /// PyTorch's `MultiStepLR`, stepped once after each epoch.
+    pub fn learning_rate(&self, epoch: usize) -> f64 {
+        let reached = self.milestones.iter().filter(|&&milestone| milestone <= epoch).count();
+        // One factor at a time, as PyTorch does: a power would round differently.
+        (0..reached).fold(self.lr, |lr, _| lr * self.gamma)
+    }
+
+    /// The recipe as TOML, every key with its value.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("numbers, strings and lists are always TOML")
+    }
+
+    /// The recipe without what does not change the result.
+    pub(crate) fn identity(&self) -> Self {
+        Self { data_dir: None, ..self.clone() }
+    }
+
+    /// The keys in which two recipes differ, with both values; where the data lies is no
+    /// difference.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<Difference> {
+        let table = |recipe: &Self| {
+            toml::Table::try_from(recipe.identity()).expect("a recipe is a TOML table")
+        };
+        let (ours, theirs) = (table(self), table(other));
+        let differs = |key: &&str| ours.get(*key) != theirs.get(*key);
+        let shown = |table: &toml::Table, key: &str| {
+            table.get(key).map_or("(none)".into(), toml::Value::to_string)
+        };
+        let difference = |key: &str| Difference {
+            key: key.to_owned(),
+            ours: shown(&ours, key),
+            theirs: shown(&theirs, key),
+        };
+        Self::KEYS.into_iter().filter(differs).map(difference).collect()
+    }
+}
+
+/// One key in which two recipes differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The key.
+    pub key: String,
+    /// Its value in the recipe asked for.
+    pub ours: String,
+    /// Its value in the recipe found.
+    pub theirs: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} there, {} asked for", self.key, self.theirs, self.ours)
+    }
+}
+
+/// Values that are written as the command line writes them.
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Recipe> {
+        Recipe::parse(text, Path::new("r.toml"))
+    }
+
+    fn message(text: &str) -> String {
+        parse(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(parse("").unwrap(), Recipe::default());
+    }
+
+    #[test]
+    fn what_is_written_reads_back_and_has_every_key() {
+        let recipe =
+            Recipe { data_dir: Some("/data".into()), dropout: Some(0.3), ..Recipe::default() };
+        let text = recipe.to_toml();
+        assert_eq!(parse(&text).unwrap(), recipe);
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        let mut keys: Vec<_> = table.keys().map(String::as_str).collect();
+        let mut expected = Recipe::KEYS;
+        keys.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        let unknown = message("model = \"resnet20\"\n\nepoch = 3\n");
+        assert!(unknown.starts_with("r.toml, line 3, key \"epoch\": no such key"), "{unknown}");
+        assert!(unknown.contains("did you mean \"epochs\"?"), "{unknown}");
+        let kind = message("seed = 1\nepochs = \"ten\"");
+        assert!(kind.starts_with("r.toml, line 2, key \"epochs\": invalid type"), "{kind}");
+        let variant = message("variant = \"abm\"");
+        assert!(variant.starts_with("r.toml, line 1, key \"variant\":"), "{variant}");
+        let syntax = message("seed = 1\nlr = = 2");
+        assert!(syntax.starts_with("r.toml, line 2: "), "{syntax}");
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        for (text, key) in [
+            ("epochs = 0", "epochs"),
+            ("batch_size = 0", "batch_size"),
+            ("batch_size = -1", "batch_size"),
+            ("lr = 0.0", "lr"),
+            ("lr = nan", "lr"),
+            ("lr = inf", "lr"),
+            ("gamma = -0.1", "gamma"),
+            ("momentum = 1.0", "momentum"),
+            ("weight_decay = -1e-4", "weight_decay"),
+            ("bn_momentum = 0.0", "bn_momentum"),
+            ("dropout = 1.0", "dropout"),
+            ("milestones = [7, 5]", "milestones"),
+            ("milestones = [5, 5]", "milestones"),
+            ("milestones = [0, 5]", "milestones"),
+            ("momentum = 0.0\nnesterov = true", "nesterov"),
+            ("model = \"resnet21\"", "model"),
+            ("dataset = \"fashion-mnist-mimi\"", "dataset"),
+        ] {
+            let said = message(text);
+            assert!(said.contains(&format!("key {key:?}")), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_rate_falls_when_a_milestone_is_reached() {
+        let recipe = Recipe { lr: 0.1, milestones: vec![2, 3], gamma: 0.1, ..Recipe::default() };
+        let rates: Vec<_> = (0..5).map(|epoch| recipe.learning_rate(epoch)).collect();
+        assert_eq!(rates, [0.1, 0.1, 0.1 * 0.1, 0.1 * 0.1 * 0.1, 0.1 * 0.1 * 0.1]);
+    }
+
+    #[test]
+    fn differences_name_keys_but_not_the_place_of_the_data() {
+        let ours = Recipe { seed: 1, data_dir: Some("/a".into()), ..Recipe::default() };
+        let theirs = Recipe { data_dir: Some("/b".into()), ..Recipe::default() };
+        let told: Vec<_> = ours.differences(&theirs).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["seed = 0 there, 1 asked for"]);
+    }
+}

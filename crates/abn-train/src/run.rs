@@ -1,0 +1,142 @@
+//! A trained network, ready to answer.
+
+use std::path::{Path, PathBuf};
+
+use abn_core::{Classifier, Mode, ParamStore};
+use abn_data::Image;
+use abn_ops::{Tracked, no_grad};
+use candle_core::{DType, Device, Tensor};
+
+use crate::card::Card;
+use crate::checkpoint::{self, MODEL, State};
+use crate::explain::AttentionMap;
+use crate::folder::RunFolder;
+use crate::{Error, Recipe, Result, files};
+
+/// Images that go through the network at a time.
+const BATCH: usize = 64;
+
+/// A trained network from a run's folder.
+pub struct Run {
+    /// What the network is, sees and answers.
+    pub card: Card,
+    /// The recipe that trained it, with the place of the data if the run's folder tells it.
+    pub recipe: Recipe,
+    /// How far it was trained.
+    pub state: State,
+    /// The network.
+    pub model: Box<dyn Classifier>,
+    /// Its parameters.
+    pub params: ParamStore,
+    /// The folder the weights came from.
+    pub checkpoint: PathBuf,
+}
+
+/// What a network says of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Probability of each class, by the perception branch.
+    pub probabilities: Vec<f32>,
+    /// Where the network looked; a baseline does not tell.
+    pub attention: Option<AttentionMap>,
+}
+
+impl Prediction {
+    /// The likeliest classes, likeliest first, with their probabilities. Of equals the first.
+    pub fn top(&self, count: usize) -> Vec<(usize, f32)> {
+        let mut classes: Vec<_> = self.probabilities.iter().copied().enumerate().collect();
+        classes.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        classes.truncate(count);
+        classes
+    }
+}
+
+impl Run {
+    /// Opens a run's folder, in which `best/` goes before `last/`, or one of these.
+    ///
+    /// # Errors
+    /// If there is no checkpoint, a file of it is damaged, or its weights are not of the network
+    /// that the run's recipe names.
+    pub fn open(path: &Path) -> Result<Self> {
+        let checkpoint = find_checkpoint(path)?;
+        let file = checkpoint.join(MODEL);
+        let (card, tensors) = checkpoint::read_model(&file)?;
+        let recipe = run_recipe(&checkpoint, &card)?;
+        let state = checkpoint::read_state(&checkpoint)?;
+        let params = ParamStore::new(0, DType::F32, Device::Cpu);
+        let model = card.build(&params)?;
+        checkpoint::fill(&params, tensors, &file, card.network())?;
+        Ok(Self { card, recipe, state, model, params, checkpoint })
+    }
+
+    /// Probabilities and attention maps for images of any size, which are brought to the
+    /// network's input as in evaluation.
+    ///
+    /// # Errors
+    /// If an image's bytes do not fit its size.
+    pub fn predict(&self, images: &[Image]) -> Result<Vec<Prediction>> {
+        let mut predictions = Vec::with_capacity(images.len());
+        for images in images.chunks(BATCH) {
+            self.predict_batch(images, &mut predictions)?;
+        }
+        Ok(predictions)
+    }
+
+    fn predict_batch(&self, images: &[Image], predictions: &mut Vec<Prediction>) -> Result<()> {
+        let size = self.card.input.size;
+        let (mut inputs, mut reaches) = (Vec::new(), Vec::new());
+        for image in images {
+            let (input, reach) = self.card.prepare(image)?;
+            inputs.extend(input);
+            reaches.push(reach);
+        }
+        let inputs = Tensor::from_vec(inputs, (images.len(), 3, size, size), &Device::Cpu)?;
+        let output = no_grad(|| self.model.forward(&Tracked::constant(inputs), Mode::Eval))?;
+        let probabilities = abn_ops::softmax(output.logits.value())?.to_vec2::<f32>()?;
+        for (index, (probabilities, reach)) in probabilities.into_iter().zip(reaches).enumerate() {
+            let attention = match &output.attention {
+                Some(attention) => Some(map(&attention.map.value().get(index)?, reach)?),
+                None => None,
+            };
+            predictions.push(Prediction { probabilities, attention });
+        }
+        Ok(())
+    }
+}
+
+/// A map of shape (1, h, w).
+fn map(map: &Tensor, reach: f32) -> Result<AttentionMap> {
+    let (_, height, width) = map.dims3()?;
+    Ok(AttentionMap { width, height, values: map.flatten_all()?.to_vec1()?, reach })
+}
+
+fn find_checkpoint(path: &Path) -> Result<PathBuf> {
+    let run = RunFolder::new(path);
+    let candidates = [path.to_owned(), run.best(), run.last()];
+    let found = candidates.into_iter().map(|folder| files::whole_folder(&folder));
+    found.into_iter().find(|folder| folder.join(MODEL).is_file()).ok_or_else(|| Error::NoRun {
+        path: path.to_owned(),
+        problem: match path.is_dir() {
+            true => format!("expected {MODEL} in it, in best/ or in last/"),
+            false => "there is no such folder".into(),
+        },
+    })
+}
+
+/// The recipe beside a checkpoint; the card's if the checkpoint stands alone.
+fn run_recipe(checkpoint: &Path, card: &Card) -> Result<Recipe> {
+    let file = checkpoint.parent().map(|run| RunFolder::new(run).recipe());
+    let Some(file) = file.filter(|file| file.is_file()) else { return Ok(card.recipe.clone()) };
+    let recipe = Recipe::load(&file)?;
+    match card.recipe.differences(&recipe).first() {
+        None => Ok(recipe),
+        Some(difference) => Err(Error::Misfit {
+            path: checkpoint.join(MODEL),
+            network: format!("the run of {}", file.display()),
+            problem: format!(
+                "its weights were trained with {} = {}, the recipe has {}",
+                difference.key, difference.ours, difference.theirs
+            ),
+        }),
+    }
+}

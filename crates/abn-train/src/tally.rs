@@ -1,0 +1,135 @@
+//! Sums over the images of an epoch.
+
+use abn_core::{Loss, Output};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// Sums of losses and errors over images, from which means and percentages follow.
+///
+/// Written and read back exactly (sums as the bits of an `f64`), so an epoch that was stopped in
+/// its middle ends as if it had not been.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Images seen.
+    pub images: usize,
+    /// Images the perception branch got wrong.
+    pub wrong: usize,
+    /// Images the attention branch got wrong, if there is one.
+    pub wrong_attention: Option<usize>,
+    /// Loss of both branches.
+    loss: Sum,
+    /// Loss of the perception branch.
+    perception: Sum,
+    /// Loss of the attention branch.
+    attention: Sum,
+}
+
+/// A sum that is written as its bits: JSON readers round decimal fractions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+struct Sum(f64);
+
+impl From<u64> for Sum {
+    fn from(bits: u64) -> Self {
+        Self(f64::from_bits(bits))
+    }
+}
+
+impl From<Sum> for u64 {
+    fn from(sum: Sum) -> Self {
+        sum.0.to_bits()
+    }
+}
+
+impl Tally {
+    /// Counts a batch and gives its loss, which may not be a number.
+    pub(crate) fn add(&mut self, output: &Output, loss: &Loss, labels: &[u32]) -> Result<f64> {
+        let images = labels.len();
+        // The losses are means over the batch, whose last one may be smaller.
+        let sum = |loss: &Tensor| Ok::<_, candle_core::Error>(scalar(loss)? * images as f64);
+        let total = sum(loss.total.value())?;
+        self.images += images;
+        self.loss.0 += total;
+        self.perception.0 += sum(loss.perception.value())?;
+        self.wrong += wrong(output.logits.value(), labels)?;
+        if let (Some(attention), Some(loss)) = (&output.attention, &loss.attention) {
+            self.attention.0 += sum(loss.value())?;
+            *self.wrong_attention.get_or_insert_default() +=
+                wrong(attention.logits.value(), labels)?;
+        }
+        Ok(total / images as f64)
+    }
+
+    fn mean(&self, sum: f64) -> f64 {
+        sum / self.images.max(1) as f64
+    }
+
+    /// Mean loss, both branches summed.
+    pub fn loss(&self) -> f64 {
+        self.mean(self.loss.0)
+    }
+
+    /// Mean loss of the perception branch.
+    pub fn loss_perception(&self) -> f64 {
+        self.mean(self.perception.0)
+    }
+
+    /// Mean loss of the attention branch, if there is one.
+    pub fn loss_attention(&self) -> Option<f64> {
+        self.wrong_attention.map(|_| self.mean(self.attention.0))
+    }
+
+    /// Top-1 error of the perception branch in percent.
+    pub fn error(&self) -> f64 {
+        self.mean(100.0 * self.wrong as f64)
+    }
+
+    /// Top-1 error of the attention branch in percent, if there is one.
+    pub fn error_attention(&self) -> Option<f64> {
+        self.wrong_attention.map(|wrong| self.mean(100.0 * wrong as f64))
+    }
+}
+
+fn scalar(tensor: &Tensor) -> candle_core::Result<f64> {
+    Ok(f64::from(tensor.to_scalar::<f32>()?))
+}
+
+/// How many rows of scores do not have their highest (the first of equals) at the label.
+fn wrong(logits: &Tensor, labels: &[u32]) -> Result<usize> {
+    let rows = logits.to_vec2::<f32>()?;
+    Ok(rows.iter().zip(labels).filter(|(row, label)| highest(row) != **label as usize).count())
+}
+
+/// Index of the highest score, the first of equals.
+fn highest(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_scores_is_the_answer() {
+        assert_eq!(highest(&[0.0, 2.0, 2.0, 1.0]), 1);
+        assert_eq!(highest(&[f32::NEG_INFINITY, 0.0]), 1);
+        assert_eq!(highest(&[3.0]), 0);
+    }
+
+    #[test]
+    fn sums_read_back_exactly() {
+        let tally = Tally {
+            images: 7,
+            wrong: 2,
+            wrong_attention: Some(3),
+            loss: Sum(0.1 + 0.2),
+            perception: Sum(1.0 / 3.0),
+            attention: Sum(1e-17),
+        };
+        let text = serde_json::to_string(&tally).unwrap();
+        assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
+        assert_eq!(tally.error(), 200.0 / 7.0);
+    }
+}
