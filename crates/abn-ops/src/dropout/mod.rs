@@ -8,6 +8,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use crate::host::{Element, by_dtype, host, tensor, unwritten, update};
+use crate::simd::multiversion;
 use crate::{Error, Result, Tracked, cost};
 
 /// Sets each element to zero with probability `p` and divides the others by `1 - p`.
@@ -56,12 +57,25 @@ pub fn dropout(x: &Tracked, p: f64, seed: u64) -> Result<Tracked> {
 const CHUNK: usize = 4096;
 
 fn drop_chunk<T: Element>(values: &mut [T], p: f64, seed: u64, chunk: usize) {
+    if p >= 1.0 {
+        return values.fill(T::zero());
+    }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(chunk as u64);
-    let threshold = (p * 2f64.powi(32)).round() as u64;
-    let scale = T::of(1.0 / (1.0 - p));
-    for value in values {
-        let dropped = u64::from(rng.next_u32()) < threshold;
-        *value = if dropped { T::zero() } else { *value * scale };
+    let mut bytes = [0; 4 * CHUNK];
+    let bytes = &mut bytes[..4 * values.len()];
+    rng.fill_bytes(bytes);
+    // The nearest multiple of 2⁻³²; 1 itself, which does not fit, is dealt with above.
+    let threshold = (p * 2f64.powi(32)).round().min(f64::from(u32::MAX)) as u32;
+    select(values, bytes, threshold, T::of(1.0 / (1.0 - p)));
+}
+
+multiversion! {
+    fn select<T>(values: &mut [T], bytes: &[u8], threshold: u32, scale: T) {
+        let (words, _) = bytes.as_chunks::<4>();
+        for (value, &word) in values.iter_mut().zip(words) {
+            let dropped = u32::from_le_bytes(word) < threshold;
+            *value = if dropped { T::zero() } else { *value * scale };
+        }
     }
 }

@@ -85,12 +85,10 @@ pub fn sigmoid_backward<T: Element>(grad: &mut [T], y: &[T]) {
     chunks2(grad, y, sigmoid_backward_chunk::<T>);
 }
 
-/// The logistic function, from exp of a number that is not positive.
+/// The logistic function, from exp of a number that is not positive; without a branch on the
+/// sign, which no processor could predict.
 pub fn logistic<T: Element>(x: T) -> T {
-    if x >= T::zero() {
-        T::one() / (T::one() + (-x).exp())
-    } else {
-        let e = x.exp();
-        e / (T::one() + e)
-    }
+    let positive = x >= T::zero();
+    let e = (if positive { -x } else { x }).exp();
+    (if positive { T::one() } else { e }) / (T::one() + e)
 }
