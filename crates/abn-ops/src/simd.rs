@@ -1,7 +1,7 @@
 //! Vector instructions, chosen at run time.
 //!
 //! Kernels are written once over [`Vector`] (explicit registers) or as plain loops inside
-//! [`multiversion!`] (left to the compiler), and compiled for AVX-512, for AVX2 with FMA and for
+//! `multiversion!` (left to the compiler), and compiled for AVX-512, for AVX2 with FMA and for
 //! any processor. `ABN_SIMD=avx512|avx2|portable` forces a lower level than the processor has.
 
 use std::sync::OnceLock;

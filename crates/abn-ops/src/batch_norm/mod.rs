@@ -108,22 +108,21 @@ fn run<T: Element>(
         let y = cpu::forward(&host::<T>(OP, &input)?, rest.as_deref(), &affine, relu);
         tensor(y, input.shape().clone())?
     };
-    let output = y.clone();
-    // What the gradient passes need: with a residual the ReLU's mask comes from the output (which
-    // the next operation keeps anyway), without one from the input, at no further memory traffic.
+    // With a residual, the ReLU's mask comes from the output, which the next operation keeps
+    // anyway; without one it is computed from the input again, at no further memory traffic.
+    let output = (relu && rest.is_some()).then(|| y.clone());
+    let mask = relu && rest.is_none();
+    let x_tracked = x.is_tracked();
     let parameters_tracked = bn.weight.is_tracked() || bn.bias.is_tracked();
     let residual_tracked = residual.is_some_and(Tracked::is_tracked);
-    let output = (relu && rest.is_some()).then_some(output);
-    let constant = Tracked::constant(input.clone());
-    let inputs = [x, bn.weight, bn.bias, residual.unwrap_or(&constant)];
-    let x_tracked = x.is_tracked();
+    let no_residual = Tracked::constant(input.clone());
+    let inputs = [x, bn.weight, bn.bias, residual.unwrap_or(&no_residual)];
     Ok(Tracked::from_op(y, &inputs, move |grad| {
         let x = host::<T>(OP, &input)?;
         if let Some(output) = output {
             let y = host::<T>(OP, &output)?;
             update::<T>(OP, &grad, |grad| cpu::mask(grad, &y))?;
         }
-        let mask = relu && rest.is_none();
         let sums = if train || parameters_tracked {
             Sums::new(&host::<T>(OP, &grad)?, &x, &affine, mask)
         } else {
