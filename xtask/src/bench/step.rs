@@ -1,0 +1,109 @@
+//! One training step of ABN, in a process of its own so that peak memory is the network's.
+//!
+//! Talks over standard input and output as `tests/reference/bench_train.py` does.
+
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use abn_backbones::{BuildOptions, Variant};
+use abn_core::{Classifier, Mode, ParamStore};
+use abn_ops::{SgdConfig, Tracked};
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Tensor, Var};
+use serde_json::json;
+
+const CLASSES: usize = 100;
+const SIZE: usize = 32;
+const SGD: SgdConfig = SgdConfig { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
+
+/// Run training steps as standard input asks; started by `bench train`
+#[derive(clap::Args, Debug)]
+#[command(hide = true)]
+pub struct Args {
+    network: String,
+    #[arg(long)]
+    batch: usize,
+    #[arg(long)]
+    threads: usize,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
+    let mut trainer = Trainer::new(&args.network, args.batch)?;
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{}", json!({ "ready": args.network }))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["quit"] => break,
+            ["step", count] => {
+                let count: usize = count.parse()?;
+                let seconds = (0..count).map(|_| trainer.step()).collect::<Result<Vec<f64>>>()?;
+                writeln!(output, "{}", json!({ "seconds": seconds }))?;
+            }
+            _ => bail!("expected `step N` or `quit`, got {line:?}"),
+        }
+    }
+    writeln!(output, "{}", json!({ "peak_rss_bytes": peak_rss()? }))?;
+    Ok(())
+}
+
+struct Trainer {
+    model: Box<dyn Classifier>,
+    /// Each parameter and its velocity.
+    parameters: Vec<(Var, Tensor)>,
+    images: Tensor,
+    labels: Tensor,
+    steps: u64,
+}
+
+impl Trainer {
+    fn new(network: &str, batch: usize) -> Result<Self> {
+        let store = ParamStore::new(0, DType::F32, Device::Cpu);
+        let options = BuildOptions::new(CLASSES);
+        let model =
+            abn_backbones::find(network)?.build(Variant::Abn, &options, store.var_builder())?;
+        let with_velocity = |(_, var): (String, Var)| {
+            let velocity = var.zeros_like()?;
+            Ok((var, velocity))
+        };
+        let parameters =
+            store.parameters().into_iter().map(with_velocity).collect::<Result<Vec<_>>>()?;
+        // Any images will do, as long as they differ.
+        let values = (0..batch * 3 * SIZE * SIZE).map(|i| (i as f32 * 0.7123).sin() * 1.5);
+        let images = Tensor::from_iter(values, &Device::Cpu)?.reshape((batch, 3, SIZE, SIZE))?;
+        let labels = (0..batch).map(|i| (i * 37 % CLASSES) as u32);
+        let labels = Tensor::from_iter(labels, &Device::Cpu)?;
+        Ok(Self { model, parameters, images, labels, steps: 0 })
+    }
+
+    /// Seconds of a step: forward, both losses, backward, SGD.
+    fn step(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        let images = Tracked::constant(self.images.clone());
+        let output = self.model.forward(&images, Mode::Train { seed: self.steps })?;
+        let loss = abn_core::loss(&output, &self.labels)?.total;
+        drop(output);
+        let gradients = loss.backward()?;
+        for (parameter, velocity) in &self.parameters {
+            // A parameter without part in the loss has no gradient, and PyTorch's SGD passes it over.
+            if let Some(gradient) = gradients.get(parameter) {
+                abn_ops::sgd_step(parameter, velocity, gradient, &SGD, self.steps == 0)?;
+            }
+        }
+        self.steps += 1;
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// The most memory this process has held, in bytes; `None` where the system does not say.
+fn peak_rss() -> Result<Option<u64>> {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return Ok(None);
+    };
+    let kibibytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"))
+        .context("/proc/self/status has no VmHWM")?;
+    Ok(Some(kibibytes.trim().parse::<u64>()? * 1024))
+}
