@@ -11,21 +11,22 @@ use rayon::prelude::*;
 
 use super::isa::{self, Kernel, Out, TileShape, get, put, with_tile};
 use super::pack::Packed;
+use super::scratch::Scratch;
 use crate::host::Element;
 use crate::simd::Vector;
 
 /// Which pixels meet: the same for each image of a batch.
 pub(super) struct Table {
-    /// Position of the source pixel in its image, `[tile][tap][row of the tile]`; -1: padding.
+    /// Number of the source pixel in its image, `[tile][tap][row of the tile]`; -1: padding.
     source: Vec<i32>,
-    /// Position of each destination pixel in its image.
+    /// Number of each destination pixel in its image.
     target: Vec<u32>,
     taps: usize,
     rows: usize,
 }
 
 impl Table {
-    /// `source(pixel, tap)` gives the position that the tap of the pixel meets, if not padding.
+    /// `source(pixel, tap)` gives the pixel that the tap of the pixel meets, if not padding.
     pub fn new<P: Copy>(
         shape: TileShape,
         taps: usize,
@@ -60,10 +61,13 @@ pub(super) struct Correlation<'a, T> {
     pub weights: &'a Packed<T>,
     pub bias: Option<&'a [T]>,
     pub src: &'a [T],
-    /// Elements from one image to the next.
+    /// Pixels of an image.
     pub src_image: usize,
+    /// Elements of a pixel, of all groups.
+    pub src_pixel: usize,
     pub dst: Out<T>,
     pub dst_image: usize,
+    pub dst_pixel: usize,
     /// Destination pixels of the whole batch; the last image may have fewer than the table.
     pub pixels: usize,
     pub groups: usize,
@@ -76,6 +80,8 @@ pub(super) struct Correlation<'a, T> {
 struct Cut<'a, T> {
     work: &'a Correlation<'a, T>,
     zeros: Vec<T>,
+    /// Whether a task copies its group's channels of the image first.
+    gather: bool,
     /// Tiles of a task, and tasks that make an image.
     tiles: usize,
     per_image: usize,
@@ -86,6 +92,10 @@ struct Cut<'a, T> {
 
 /// Bytes of source pixels a task goes through for each block of weights: they stay in the L2 cache.
 const SOURCE_BYTES: usize = 128 << 10;
+/// Bytes between pixels from which on a group's channels are brought together.
+const GATHER_STEP: usize = 1 << 10;
+/// Bytes of an image's group that may be brought together: they stay in the L2 cache.
+const GATHER_BYTES: usize = 384 << 10;
 /// Multiply-adds below which a task is not worth another thread's attention.
 const SMALL_TASK: usize = 1 << 20;
 
@@ -98,8 +108,17 @@ impl<T: Element> Correlation<'_, T> {
         let (table, weights) = (self.table, self.weights);
         let images = self.pixels.div_ceil(table.target.len());
         let all_tiles = table.tiles();
-        let pixel_bytes = self.src_image / table.target.len().max(1) / self.groups * size_of::<T>();
-        let fitting = SOURCE_BYTES / (pixel_bytes * table.rows).max(1);
+        // Source pixels that a destination pixel brings with it: stride² in the forward pass.
+        let pixel_bytes = weights.channels * size_of::<T>();
+        let ratio = self.src_image.div_ceil(table.target.len());
+        let fitting = SOURCE_BYTES / (pixel_bytes * ratio * table.rows);
+        // A group's slice of a wide pixel wastes the cache's sets, unless its rows are brought
+        // together; and then a task has a whole image.
+        let gather = self.groups > 1
+            && weights.taps > 1
+            && self.src_pixel * size_of::<T>() >= GATHER_STEP
+            && self.src_image * pixel_bytes <= GATHER_BYTES;
+        let fitting = if gather { all_tiles } else { fitting };
         let enough = all_tiles.div_ceil(16usize.div_ceil(images * self.groups));
         let tiles = fitting.min(enough).max(2).min(all_tiles);
         let per_image = all_tiles.div_ceil(tiles);
@@ -107,7 +126,7 @@ impl<T: Element> Correlation<'_, T> {
         let blocks = all_blocks.div_ceil(16usize.div_ceil(images * self.groups * per_image));
         let per_group = all_blocks.div_ceil(blocks);
         let zeros = vec![T::zero(); weights.channels];
-        let cut = Cut { work: self, zeros, tiles, per_image, blocks, per_group };
+        let cut = Cut { work: self, zeros, gather, tiles, per_image, blocks, per_group };
         let tasks = images * self.groups * per_image * per_group;
         let size = tiles * table.rows * weights.taps * weights.channels * self.columns / per_group;
         (0..tasks).into_par_iter().with_min_len(SMALL_TASK.div_ceil(size + 1)).for_each(|task| {
@@ -127,7 +146,16 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
         let (image, group) = (task / work.groups, task % work.groups);
         let per_image = table.target.len();
         let end = per_image.min(work.pixels - image * per_image);
-        let src = work.src[image * work.src_image + group * weights.channels..].as_ptr();
+        let from = &work.src[image * work.src_image * work.src_pixel + group * weights.channels..];
+        let mut copy;
+        let (src, src_pixel) = if self.gather {
+            copy = Scratch::new(work.src_image * weights.channels);
+            let pixels = from.chunks(work.src_pixel).zip(copy.chunks_exact_mut(weights.channels));
+            pixels.for_each(|(from, to)| to.copy_from_slice(&from[..weights.channels]));
+            (copy.as_ptr(), weights.channels)
+        } else {
+            (from.as_ptr(), work.src_pixel)
+        };
         let last = weights.blocks.count().min((part + 1) * self.blocks);
         for b in part * self.blocks..last {
             let columns = weights.blocks.width(b);
@@ -144,6 +172,7 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
                     let job = Job {
                         // SAFETY: the chunk starts inside the pixel's channels.
                         src: unsafe { src.add(start) },
+                        src_pixel,
                         zeros: self.zeros.as_ptr(),
                         table: table.source[tile * table.taps * MR..].as_ptr(),
                         table_rows: MR,
@@ -156,7 +185,8 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
                             _ => Start::Sum,
                         },
                         dst: work.dst,
-                        dst_at: image * work.dst_image + column,
+                        dst_at: image * work.dst_image * work.dst_pixel + column,
+                        dst_pixel: work.dst_pixel,
                         target: table.target[first..].as_ptr(),
                         columns,
                     };
@@ -181,6 +211,7 @@ enum Start<T> {
 /// One tile.
 struct Job<T> {
     src: *const T,
+    src_pixel: usize,
     zeros: *const T,
     table: *const i32,
     table_rows: usize,
@@ -190,6 +221,7 @@ struct Job<T> {
     start: Start<T>,
     dst: Out<T>,
     dst_at: usize,
+    dst_pixel: usize,
     target: *const u32,
     columns: usize,
 }
@@ -202,7 +234,7 @@ unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Ele
     unsafe {
         let mut to = [std::ptr::null_mut(); MR];
         for i in 0..MR {
-            to[i] = job.dst.at(job.dst_at + *job.target.add(i) as usize);
+            to[i] = job.dst.at(job.dst_at + *job.target.add(i) as usize * job.dst_pixel);
         }
         let mut sums = [[V::splat(V::Elem::of(0.0)); NV]; MR];
         match job.start {
@@ -220,7 +252,7 @@ unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Ele
             let mut from = [job.zeros; MR];
             for i in 0..MR {
                 let at = *table.add(i);
-                from[i] = if at < 0 { job.zeros } else { job.src.add(at as usize) };
+                from[i] = if at < 0 { job.zeros } else { job.src.add(at as usize * job.src_pixel) };
             }
             for c in 0..job.channels {
                 let mut w = [V::splat(V::Elem::of(0.0)); NV];

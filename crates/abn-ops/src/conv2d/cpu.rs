@@ -26,16 +26,15 @@ pub fn forward<T: Element>(geo: &Geometry, x: &[T], weight: &[T], bias: Option<&
     let mut y = unsafe { unwritten(pixels * geo.co) };
     let table = if pointwise(geo) {
         let pixels = (0..pixels.min(POINTWISE_PIXELS)).collect::<Vec<_>>();
-        Table::new(shape, 1, &pixels, |p| p * geo.co, |p, _| Some(p * geo.ci))
+        Table::new(shape, 1, &pixels, |p| p, |p, _| Some(p))
     } else {
         let pixels = grid(0..geo.oh, 0..geo.ow, 1);
-        let target = |(i, j)| (i * geo.ow + j) * geo.co;
+        let target = |(i, j)| i * geo.ow + j;
         Table::new(shape, lowered.taps.len(), &pixels, target, |(i, j), tap| {
             let tap = lowered.taps[tap];
             let row = (i * geo.stride + tap.row).checked_sub(lowered.padding)?;
             let column = (j * geo.stride + tap.column).checked_sub(lowered.padding)?;
-            (row < lowered.h && column < lowered.w)
-                .then_some((row * lowered.w + column) * lowered.pixel)
+            (row < lowered.h && column < lowered.w).then_some(row * lowered.w + column)
         })
     };
     let per_image = table.pixels();
@@ -44,9 +43,11 @@ pub fn forward<T: Element>(geo: &Geometry, x: &[T], weight: &[T], bias: Option<&
         weights: &weights,
         bias,
         src: &lowered.data,
-        src_image: if pointwise(geo) { per_image } else { lowered.h * lowered.w } * lowered.pixel,
+        src_image: if pointwise(geo) { per_image } else { lowered.h * lowered.w },
+        src_pixel: lowered.pixel,
         dst: Out::new(&mut y),
-        dst_image: per_image * geo.co,
+        dst_image: per_image,
+        dst_pixel: geo.co,
         pixels,
         groups: geo.groups,
         columns: geo.co / geo.groups,
@@ -95,26 +96,27 @@ pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec
                 column_step: area,
                 taps: taps.iter().map(|&(_, _, t)| t).collect(),
                 channels: (0..go).map(|c| c * gi * area).collect(),
+                channels_apart: true,
             };
             let weights = Packed::new(&map, weight, shape);
             let table = if pointwise(geo) {
                 let pixels = (0..pixels.min(POINTWISE_PIXELS)).collect::<Vec<_>>();
-                Table::new(shape, 1, &pixels, |p| p * geo.ci, |p, _| Some(p * geo.co))
+                Table::new(shape, 1, &pixels, |p| p, |p, _| Some(p))
             } else {
                 let pixels = grid(row..geo.h, column..geo.w, geo.stride);
-                let target = |(i, j)| (i * geo.w + j) * geo.ci;
+                let target = |(i, j)| i * geo.w + j;
                 Table::new(shape, taps.len(), &pixels, target, |(i, j), tap| {
                     let (u, v, _) = taps[tap];
                     let i = (i + geo.padding).checked_sub(u)? / geo.stride;
                     let j = (j + geo.padding).checked_sub(v)? / geo.stride;
-                    (i < geo.oh && j < geo.ow).then_some((i * geo.ow + j) * geo.co)
+                    (i < geo.oh && j < geo.ow).then_some(i * geo.ow + j)
                 })
             };
             let per_image = table.pixels();
             let (src_image, dst_image, pixels) = if pointwise(geo) {
-                (per_image * geo.co, per_image * geo.ci, pixels)
+                (per_image, per_image, pixels)
             } else {
-                (geo.oh * geo.ow * geo.co, geo.h * geo.w * geo.ci, geo.n * per_image)
+                (geo.oh * geo.ow, geo.h * geo.w, geo.n * per_image)
             };
             let correlation = Correlation {
                 table: &table,
@@ -122,8 +124,10 @@ pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec
                 bias: None,
                 src: dy,
                 src_image,
+                src_pixel: geo.co,
                 dst: target,
                 dst_image,
+                dst_pixel: geo.ci,
                 pixels,
                 groups: geo.groups,
                 columns: gi,

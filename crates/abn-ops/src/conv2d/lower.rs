@@ -76,6 +76,7 @@ impl<'a, T: Element> Lowered<'a, T> {
             column_step,
             taps: self.taps.iter().map(|tap| tap.weight).collect(),
             channels: self.channels.clone(),
+            channels_apart: false,
         }
     }
 }

@@ -13,6 +13,7 @@ mod lower;
 mod pack;
 #[cfg(test)]
 mod reference;
+mod scratch;
 #[cfg(test)]
 pub(crate) mod tests;
 mod weight_gradient;

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::isa::TileShape;
-use crate::host::{Element, unwritten};
+use super::scratch::Scratch;
+use crate::host::Element;
 
 /// Which element of the weight tensor multiplies what.
 pub(super) struct WeightMap {
@@ -17,6 +18,8 @@ pub(super) struct WeightMap {
     pub taps: Vec<usize>,
     /// Position of each source channel of a tap.
     pub channels: Vec<usize>,
+    /// Whether neighbouring channels are further apart in memory than neighbouring columns.
+    pub channels_apart: bool,
 }
 
 /// Destination channels in blocks as wide as a tile: all of two vectors, but the last may be one.
@@ -59,7 +62,7 @@ impl Blocks {
 /// Packed weights, `[group][block][chunk][tap][channel of the chunk][column of the block]`, zeros
 /// in columns that do not exist.
 pub(super) struct Packed<T> {
-    data: Vec<T>,
+    data: Scratch<T>,
     pub blocks: Blocks,
     pub taps: usize,
     pub channels: usize,
@@ -67,8 +70,8 @@ pub(super) struct Packed<T> {
     pub chunk: usize,
 }
 
-/// Bytes of a block's chunk of weights: with the pixels that pass by, it stays in the L2 cache.
-const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of a block's chunk of weights: it stays in the L1 cache while pixels pass by.
+const CHUNK_BYTES: usize = 18 << 10;
 
 impl<T: Element> Packed<T> {
     pub fn new(map: &WeightMap, weight: &[T], shape: TileShape) -> Self {
@@ -78,10 +81,9 @@ impl<T: Element> Packed<T> {
         let chunks = (taps * channels * row_bytes).div_ceil(CHUNK_BYTES).clamp(1, channels);
         let chunk = channels.div_ceil(chunks);
         let group_len = taps * channels * blocks.padded();
-        // SAFETY: `pack_block` writes every element of its part.
-        let mut data = unsafe { unwritten::<T>(map.groups * group_len) };
+        let mut data = Scratch::new(map.groups * group_len);
         let mut parts = Vec::with_capacity(map.groups * blocks.count());
-        let mut rest = data.as_mut_slice();
+        let mut rest = &mut *data;
         for group in 0..map.groups {
             for b in 0..blocks.count() {
                 let width = blocks.vectors(b) * shape.lanes;
@@ -108,6 +110,9 @@ impl<T: Element> Packed<T> {
     }
 }
 
+/// Channels whose weights are read together where they are neighbours in memory.
+const TOGETHER: usize = 16;
+
 fn pack_block<T: Element>(
     map: &WeightMap,
     weight: &[T],
@@ -117,17 +122,26 @@ fn pack_block<T: Element>(
     out: &mut [T],
 ) {
     let taps = map.taps.len();
-    for (c, &channel) in map.channels.iter().enumerate() {
-        let (start, inside) = (c / chunk * chunk, c % chunk);
+    // A column's weights lie together in the forward pass, a channel's in the backward pass: read
+    // what lies together at once, for the columns' distance may be a bad one for the cache.
+    let together = if map.channels_apart { 1 } else { TOGETHER };
+    for start in (0..map.channels.len()).step_by(chunk) {
         let channels = chunk.min(map.channels.len() - start);
-        for (t, &tap) in map.taps.iter().enumerate() {
-            let at = (start * taps + t * channels + inside) * width;
-            let (row, padding) = out[at..at + width].split_at_mut(columns);
-            let from = &weight[channel + tap..];
-            for (j, out) in row.iter_mut().enumerate() {
-                *out = from[j * map.column_step];
+        let out = &mut out[start * taps * width..][..channels * taps * width];
+        for first in (0..channels).step_by(together) {
+            let some = first..channels.min(first + together);
+            for column in 0..columns {
+                let from = &weight[column * map.column_step..];
+                for c in some.clone() {
+                    let from = &from[map.channels[start + c]..];
+                    for (t, &tap) in map.taps.iter().enumerate() {
+                        out[(t * channels + c) * width + column] = from[tap];
+                    }
+                }
             }
-            padding.fill(T::zero());
+        }
+        if columns < width {
+            out.chunks_exact_mut(width).for_each(|row| row[columns..].fill(T::zero()));
         }
     }
 }

@@ -18,6 +18,7 @@ use super::Geometry;
 use super::isa::{self, Kernel, Out, TileShape, get, put, tile_shape, with_tile};
 use super::lower::Lowered;
 use super::pack::Blocks;
+use super::scratch::Scratch;
 use crate::host::{Element, unwritten};
 use crate::simd::{Vector, multiversion};
 
@@ -59,8 +60,7 @@ pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> 
     let len = geo.groups * x.taps.len() * x.channels.len() * blocks.padded();
     let (pixel_parts, column_parts) =
         parts(geo.groups, pixel_blocks, blocks.count(), len, x.data.len());
-    // SAFETY: each task zeroes its sums first, and together they have all.
-    let mut sums = unsafe { unwritten(pixel_parts * len) };
+    let mut sums = Scratch::new(pixel_parts * len);
     let cut = Cut {
         geo,
         x,
@@ -120,7 +120,7 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
             unsafe { std::slice::from_raw_parts_mut(self.sums.at(sums_at(b)), len) }
                 .fill(T::zero());
         }
-        let mut panel = Vec::new();
+        let mut panel = Scratch::new(self.images * self.rows * geo.ow * 2 * V::LANES);
         for block in share(self.pixel_blocks, self.pixel_parts, pixel_part) {
             let first = block / row_blocks * self.images;
             let images = first..geo.n.min(first + self.images);
@@ -134,7 +134,18 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
                 let dy = if whole {
                     self.dy[(first * geo.oh + top) * geo.ow * lanes..].as_ptr()
                 } else {
-                    pack(&mut panel, geo, self.dy, &images, &rows, column, width, lanes);
+                    let mut to = panel.as_mut_ptr();
+                    for image in images.clone() {
+                        let pixel = (image * geo.oh + rows.start) * geo.ow;
+                        let from = self.dy[pixel * geo.co + column..].as_ptr();
+                        let pixels = rows.len() * geo.ow;
+                        // SAFETY: these pixels have `width` channels here, and the panel has
+                        // room for the pixels of a block.
+                        unsafe {
+                            with_tile!(1, 1, vectors, pack::<V>(from, geo.co, width, pixels, to));
+                            to = to.add(pixels * lanes);
+                        }
+                    }
                     panel.as_ptr()
                 };
                 let panel_rows = if whole { geo.oh } else { rows.len() };
@@ -188,24 +199,25 @@ fn meeting<T: Element>(
     start.min(end)..end
 }
 
-/// Copies a block of output channels of some rows of some images, zeros after the last channel.
-fn pack<T: Element>(
-    panel: &mut Vec<T>,
-    geo: &Geometry,
-    dy: &[T],
-    images: &Range<usize>,
-    rows: &Range<usize>,
-    column: usize,
+/// Copies a block of output channels, zeros after the last.
+///
+/// # Safety
+/// `pixels` at distance `step` have `width` elements at `from`, `to` has room for them, and the
+/// processor has `V`'s instructions.
+#[inline(always)]
+unsafe fn pack<V: Vector, const ONE: usize, const NV: usize>(
+    from: *const V::Elem,
+    step: usize,
     width: usize,
-    lanes: usize,
+    pixels: usize,
+    to: *mut V::Elem,
 ) {
-    panel.clear();
-    for image in images.clone() {
-        let pixels = (image * geo.oh + rows.start) * geo.ow..(image * geo.oh + rows.end) * geo.ow;
-        for pixel in pixels {
-            let at = pixel * geo.co + column;
-            panel.extend_from_slice(&dy[at..at + width]);
-            panel.resize(panel.len() + lanes - width, T::zero());
+    let lanes = NV * V::LANES;
+    for pixel in 0..pixels {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let row = get::<V, NV>(from.add(pixel * step), width);
+            put(row, to.add(pixel * lanes), lanes);
         }
     }
 }
