@@ -64,7 +64,7 @@ fn main() -> Result<()> {
         "{:10} {:>34}  {:>7}  {:>13} {:>13} {:>13}",
         "network", "layer", "threads", "forward", "d input", "d weight"
     );
-    for layer in LAYERS.iter().filter(|layer| layer.0.contains(&filter)) {
+    for layer in LAYERS.iter().filter(|layer| format!("{layer:?}").contains(&filter)) {
         for threads in if threads > 1 { vec![1, threads] } else { vec![1] } {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             pool.expect("a pool of threads").install(|| measure(layer, threads, seconds))?;

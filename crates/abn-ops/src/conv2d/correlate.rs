@@ -80,8 +80,11 @@ pub(super) struct Correlation<'a, T> {
 struct Cut<'a, T> {
     work: &'a Correlation<'a, T>,
     zeros: Vec<T>,
-    /// Whether a task copies its group's channels of the image first.
+    /// Whether a task copies its group's channels of its images first.
     gather: bool,
+    /// Images of a task, and tasks that make the batch.
+    images: usize,
+    per_batch: usize,
     /// Tiles of a task, and tasks that make an image.
     tiles: usize,
     per_image: usize,
@@ -91,13 +94,43 @@ struct Cut<'a, T> {
 }
 
 /// Bytes of source pixels a task goes through for each block of weights: they stay in the L2 cache.
-const SOURCE_BYTES: usize = 128 << 10;
+const SOURCE_BYTES: usize = 192 << 10;
 /// Bytes between pixels from which on a group's channels are brought together.
 const GATHER_STEP: usize = 1 << 10;
 /// Bytes of an image's group that may be brought together: they stay in the L2 cache.
 const GATHER_BYTES: usize = 384 << 10;
 /// Multiply-adds below which a task is not worth another thread's attention.
 const SMALL_TASK: usize = 1 << 20;
+/// Tasks to aim for.
+const TASKS: usize = 16;
+
+impl<'a, T: Element> Cut<'a, T> {
+    fn new(work: &'a Correlation<'a, T>) -> Self {
+        let (table, weights) = (work.table, work.weights);
+        let all_images = work.pixels.div_ceil(table.target.len());
+        let (all_tiles, all_blocks) = (table.tiles(), weights.blocks.count());
+        let pixel_bytes = weights.channels * size_of::<T>();
+        // A group's slice of a wide pixel wastes the cache's sets, unless its rows are brought
+        // together; and then a task has whole images.
+        let gather = work.groups > 1
+            && weights.taps > 1
+            && work.src_pixel * size_of::<T>() >= GATHER_STEP
+            && work.src_image * pixel_bytes <= GATHER_BYTES;
+        // Parts of an image if it is large, several images if they are small.
+        let wanted = TASKS.div_ceil(work.groups);
+        let image_bytes = work.src_image * pixel_bytes;
+        let enough = all_tiles.div_ceil(wanted.div_ceil(all_images)).max(2);
+        let fitting = (all_tiles * SOURCE_BYTES / image_bytes).max(2);
+        let tiles = if gather { all_tiles } else { fitting.min(enough).min(all_tiles) };
+        let per_image = all_tiles.div_ceil(tiles);
+        let images = (SOURCE_BYTES / image_bytes).min(all_images / wanted).max(1);
+        let per_batch = all_images.div_ceil(images);
+        let blocks = all_blocks.div_ceil(wanted.div_ceil(per_batch * per_image));
+        let per_group = all_blocks.div_ceil(blocks);
+        let zeros = vec![T::zero(); weights.channels];
+        Self { work, zeros, gather, images, per_batch, tiles, per_image, blocks, per_group }
+    }
+}
 
 impl<T: Element> Correlation<'_, T> {
     /// Writes every destination pixel of the table, in every image.
@@ -105,32 +138,13 @@ impl<T: Element> Correlation<'_, T> {
     /// # Safety
     /// The table's positions and all sizes fit `src` and `dst`, and no pixel is its target twice.
     pub unsafe fn run(&self) {
-        let (table, weights) = (self.table, self.weights);
-        let images = self.pixels.div_ceil(table.target.len());
-        let all_tiles = table.tiles();
-        // Source pixels that a destination pixel brings with it: stride² in the forward pass.
-        let pixel_bytes = weights.channels * size_of::<T>();
-        let ratio = self.src_image.div_ceil(table.target.len());
-        let fitting = SOURCE_BYTES / (pixel_bytes * ratio * table.rows);
-        // A group's slice of a wide pixel wastes the cache's sets, unless its rows are brought
-        // together; and then a task has a whole image.
-        let gather = self.groups > 1
-            && weights.taps > 1
-            && self.src_pixel * size_of::<T>() >= GATHER_STEP
-            && self.src_image * pixel_bytes <= GATHER_BYTES;
-        let fitting = if gather { all_tiles } else { fitting };
-        let enough = all_tiles.div_ceil(16usize.div_ceil(images * self.groups));
-        let tiles = fitting.min(enough).max(2).min(all_tiles);
-        let per_image = all_tiles.div_ceil(tiles);
-        let all_blocks = weights.blocks.count();
-        let blocks = all_blocks.div_ceil(16usize.div_ceil(images * self.groups * per_image));
-        let per_group = all_blocks.div_ceil(blocks);
-        let zeros = vec![T::zero(); weights.channels];
-        let cut = Cut { work: self, zeros, gather, tiles, per_image, blocks, per_group };
-        let tasks = images * self.groups * per_image * per_group;
-        let size = tiles * table.rows * weights.taps * weights.channels * self.columns / per_group;
+        let weights = self.weights;
+        let cut = Cut::new(self);
+        let tasks = self.groups * cut.per_group * cut.per_batch * cut.per_image;
+        let pixels = cut.images * cut.tiles * self.table.rows;
+        let size = pixels * weights.taps * weights.channels * self.columns / cut.per_group;
         (0..tasks).into_par_iter().with_min_len(SMALL_TASK.div_ceil(size + 1)).for_each(|task| {
-            // SAFETY: each task has another image, group, range of tiles or of blocks.
+            // SAFETY: each task has another group, range of blocks, of images or of tiles.
             unsafe { isa::run(&cut, task) }
         });
     }
@@ -141,57 +155,66 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
     unsafe fn run<V: Vector<Elem = T>, const MR: usize>(&self, task: usize) {
         let work = self.work;
         let (table, weights) = (work.table, work.weights);
-        let (task, part) = (task / self.per_group, task % self.per_group);
+        // The group first: tasks that follow each other share weights.
         let (task, range) = (task / self.per_image, task % self.per_image);
-        let (image, group) = (task / work.groups, task % work.groups);
+        let (task, batch) = (task / self.per_batch, task % self.per_batch);
+        let (group, part) = (task / self.per_group, task % self.per_group);
         let per_image = table.target.len();
-        let end = per_image.min(work.pixels - image * per_image);
-        let from = &work.src[image * work.src_image * work.src_pixel + group * weights.channels..];
+        let first = batch * self.images;
+        let images = first..work.pixels.div_ceil(per_image).min(first + self.images);
+        let tiles = range * self.tiles..table.tiles().min((range + 1) * self.tiles);
+        let from = &work.src[first * work.src_image * work.src_pixel + group * weights.channels..];
         let mut copy;
         let (src, src_pixel) = if self.gather {
-            copy = Scratch::new(work.src_image * weights.channels);
+            copy = Scratch::new(images.len() * work.src_image * weights.channels);
             let pixels = from.chunks(work.src_pixel).zip(copy.chunks_exact_mut(weights.channels));
             pixels.for_each(|(from, to)| to.copy_from_slice(&from[..weights.channels]));
             (copy.as_ptr(), weights.channels)
         } else {
             (from.as_ptr(), work.src_pixel)
         };
-        let last = weights.blocks.count().min((part + 1) * self.blocks);
-        for b in part * self.blocks..last {
+        let blocks = part * self.blocks..weights.blocks.count().min((part + 1) * self.blocks);
+        for b in blocks {
             let columns = weights.blocks.width(b);
             let column = group * work.columns + weights.blocks.start(b);
             let vectors = weights.blocks.vectors(b);
             for start in (0..weights.channels).step_by(weights.chunk) {
-                let packed = weights.block(group, b, start);
-                for tile in range * self.tiles..table.tiles().min((range + 1) * self.tiles) {
-                    let first = tile * MR;
-                    if first >= end {
-                        break;
+                let mut job = Job {
+                    src,
+                    src_pixel,
+                    zeros: self.zeros.as_ptr(),
+                    table: table.source.as_ptr(),
+                    table_rows: MR,
+                    taps: table.taps,
+                    channels: weights.chunk.min(weights.channels - start),
+                    weights: weights.block(group, b, start),
+                    start: match (start, work.bias) {
+                        (0, Some(bias)) => Start::Row(bias[column..].as_ptr()),
+                        (0, None) => Start::Zero,
+                        _ => Start::Sum,
+                    },
+                    dst: work.dst,
+                    dst_at: 0,
+                    dst_pixel: work.dst_pixel,
+                    target: table.target.as_ptr(),
+                    columns,
+                };
+                for image in images.clone() {
+                    let end = per_image.min(work.pixels - image * per_image);
+                    // SAFETY: the image and the chunk start inside the source.
+                    job.src =
+                        unsafe { src.add((image - first) * work.src_image * src_pixel + start) };
+                    job.dst_at = image * work.dst_image * work.dst_pixel + column;
+                    for tile in tiles.clone() {
+                        if tile * MR >= end {
+                            break;
+                        }
+                        let rows = MR.min(end - tile * MR);
+                        job.table = table.source[tile * table.taps * MR..].as_ptr();
+                        job.target = table.target[tile * MR..].as_ptr();
+                        // SAFETY: `Correlation::run`'s contract; rows and columns are this task's.
+                        unsafe { with_tile!(rows, MR, vectors, tile_job::<V>(&job)) }
                     }
-                    let rows = MR.min(end - first);
-                    let job = Job {
-                        // SAFETY: the chunk starts inside the pixel's channels.
-                        src: unsafe { src.add(start) },
-                        src_pixel,
-                        zeros: self.zeros.as_ptr(),
-                        table: table.source[tile * table.taps * MR..].as_ptr(),
-                        table_rows: MR,
-                        taps: table.taps,
-                        channels: weights.chunk.min(weights.channels - start),
-                        weights: packed,
-                        start: match (start, work.bias) {
-                            (0, Some(bias)) => Start::Row(bias[column..].as_ptr()),
-                            (0, None) => Start::Zero,
-                            _ => Start::Sum,
-                        },
-                        dst: work.dst,
-                        dst_at: image * work.dst_image * work.dst_pixel + column,
-                        dst_pixel: work.dst_pixel,
-                        target: table.target[first..].as_ptr(),
-                        columns,
-                    };
-                    // SAFETY: `Correlation::run`'s contract; rows and columns are this task's.
-                    unsafe { with_tile!(rows, MR, vectors, tile_job::<V>(&job)) }
                 }
             }
         }

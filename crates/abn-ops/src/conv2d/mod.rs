@@ -6,7 +6,7 @@ use crate::host::{self, by_dtype};
 use crate::{Result, Tracked, autograd, cost};
 
 mod correlate;
-mod cpu;
+pub(crate) mod cpu;
 mod geometry;
 mod isa;
 mod lower;

@@ -116,6 +116,12 @@ fn agrees_with_the_reference_on_shapes_of_networks() {
     agrees([2, 8, 8, 12], [12, 1, 3, 3], config(1, 1, 1, 12));
     agrees([2, 8, 8, 100], [1, 100, 3, 3], config(1, 1, 1, 1));
     agrees([1, 2, 2, 300], [70, 300, 3, 3], config(1, 1, 1, 1));
+    // Pixels so wide that groups or chunks of channels are copied together first.
+    agrees([2, 5, 6, 512], [16, 64, 3, 3], config(1, 1, 1, 8));
+    agrees([2, 5, 6, 512], [16, 64, 3, 3], config(2, 1, 1, 8));
+    agrees([1, 40, 9, 260], [20, 130, 3, 3], config(2, 2, 2, 2));
+    agrees([2, 5, 6, 600], [18, 600, 1, 1], config(1, 0, 1, 1));
+    agrees([2, 5, 6, 600], [18, 600, 1, 1], config(2, 1, 1, 1));
 }
 
 #[test]

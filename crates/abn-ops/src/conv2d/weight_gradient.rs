@@ -24,6 +24,11 @@ use crate::simd::{Vector, multiversion};
 
 /// Pixels of a block, roughly: with two vectors of output channels each, half the L1 cache.
 const BLOCK_PIXELS: usize = 128;
+/// Bytes between pixels from which on channels are brought together, so many at once, with a gap
+/// between pixels that keeps them off the same sets.
+const FAR: usize = 1 << 11;
+const CHUNK: usize = 384;
+const GAP: usize = 16;
 /// Tasks to aim for.
 const TASKS: usize = 16;
 
@@ -39,6 +44,10 @@ struct Cut<'a, T: Element> {
     rows: usize,
     images: usize,
     pixel_blocks: usize,
+    /// Channels that are passed over before the next ones.
+    chunk: usize,
+    /// Whether they are copied from their pixels first.
+    gather: bool,
     /// Parts that the pixel blocks and the column blocks are cut into.
     pixel_parts: usize,
     column_parts: usize,
@@ -61,8 +70,12 @@ pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> 
     let (pixel_parts, column_parts) =
         parts(geo.groups, pixel_blocks, blocks.count(), len, x.data.len());
     let mut sums = Scratch::new(pixel_parts * len);
+    // Pixels far apart waste the cache's sets, unless their channels are brought together.
+    let far = x.pixel * size_of::<T>() >= FAR && (geo.groups > 1 || x.taps.len() == 1);
     let cut = Cut {
         geo,
+        chunk: if far { x.channels.len().min(CHUNK) } else { x.channels.len() },
+        gather: far,
         x,
         dy,
         blocks,
@@ -121,68 +134,137 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
                 .fill(T::zero());
         }
         let mut panel = Scratch::new(self.images * self.rows * geo.ow * 2 * V::LANES);
+        let mut copy = Scratch::new(self.copy_len());
         for block in share(self.pixel_blocks, self.pixel_parts, pixel_part) {
             let first = block / row_blocks * self.images;
             let images = first..geo.n.min(first + self.images);
             let top = block % row_blocks * self.rows;
             let rows = top..geo.oh.min(top + self.rows);
-            for b in column_blocks.clone() {
-                let column = group * (geo.co / geo.groups) + self.blocks.start(b);
-                let (width, vectors) = (self.blocks.width(b), self.blocks.vectors(b));
-                let lanes = vectors * V::LANES;
-                let whole = width == geo.co && width == lanes; // `dy` has no gaps as it is
-                let dy = if whole {
-                    self.dy[(first * geo.oh + top) * geo.ow * lanes..].as_ptr()
+            for start in (0..channels).step_by(self.chunk) {
+                let chunk = start..channels.min(start + self.chunk);
+                let input = if self.gather {
+                    self.copy_input(&mut copy, &images, &rows, group * channels, &chunk)
                 } else {
-                    let mut to = panel.as_mut_ptr();
-                    for image in images.clone() {
-                        let pixel = (image * geo.oh + rows.start) * geo.ow;
-                        let from = self.dy[pixel * geo.co + column..].as_ptr();
-                        let pixels = rows.len() * geo.ow;
-                        // SAFETY: these pixels have `width` channels here, and the panel has
-                        // room for the pixels of a block.
-                        unsafe {
-                            with_tile!(1, 1, vectors, pack::<V>(from, geo.co, width, pixels, to));
-                            to = to.add(pixels * lanes);
-                        }
+                    Input {
+                        data: &x.data[first * x.h * x.w * x.pixel + group * channels + start..],
+                        pixel: x.pixel,
+                        top: 0,
+                        h: x.h,
                     }
-                    panel.as_ptr()
                 };
-                let panel_rows = if whole { geo.oh } else { rows.len() };
-                for (t, tap) in x.taps.iter().enumerate() {
-                    let i = meeting(geo, x, tap.row, x.h, &rows);
-                    let j = meeting(geo, x, tap.column, x.w, &(0..geo.ow));
-                    if i.is_empty() || j.is_empty() {
-                        continue;
-                    }
-                    let row = i.start * geo.stride + tap.row - x.padding;
-                    let left = j.start * geo.stride + tap.column - x.padding;
-                    let at = ((first * x.h + row) * x.w + left) * x.pixel + group * channels;
-                    let mut span = Span {
-                        images: images.len(),
-                        rows: i.len(),
-                        columns: j.len(),
-                        x: x.data[at..].as_ptr(),
-                        x_image: x.h * x.w * x.pixel,
-                        x_row: geo.stride * x.w * x.pixel,
-                        x_pixel: geo.stride * x.pixel,
-                        // SAFETY: the panel has all pixels of the block.
-                        dy: unsafe { dy.add(((i.start - top) * geo.ow + j.start) * lanes) },
-                        dy_image: panel_rows * geo.ow * lanes,
-                        dy_row: geo.ow * lanes,
+                for b in column_blocks.clone() {
+                    let column = group * (geo.co / geo.groups) + self.blocks.start(b);
+                    let (width, vectors) = (self.blocks.width(b), self.blocks.vectors(b));
+                    let lanes = vectors * V::LANES;
+                    let whole = width == geo.co && width == lanes; // `dy` has no gaps as it is
+                    let dy = if whole {
+                        self.dy[(first * geo.oh + top) * geo.ow * lanes..].as_ptr()
+                    } else {
+                        let pixels = rows.len() * geo.ow;
+                        for (image, to) in images.clone().zip(panel.chunks_mut(pixels * lanes)) {
+                            let pixel = (image * geo.oh + rows.start) * geo.ow;
+                            let from = self.dy[pixel * geo.co + column..].as_ptr();
+                            let to = to.as_mut_ptr();
+                            // SAFETY: these pixels have `width` channels here, and the panel has
+                            // room for the pixels of a block.
+                            unsafe {
+                                with_tile!(
+                                    1,
+                                    1,
+                                    vectors,
+                                    pack::<V>(from, geo.co, width, pixels, to)
+                                );
+                            }
+                        }
+                        panel.as_ptr()
                     };
-                    span.join(lanes);
-                    for c in (0..channels).step_by(MR) {
-                        let count = MR.min(channels - c);
-                        // SAFETY: the sums are this task's; `span` stays inside `x` and `dy`.
-                        unsafe {
-                            let sums = self.sums.at(sums_at(b) + (t * channels + c) * lanes);
-                            with_tile!(count, MR, vectors, tile::<V>(&span, c, sums));
+                    let panel_rows = if whole { geo.oh } else { rows.len() };
+                    for (t, tap) in x.taps.iter().enumerate() {
+                        let i = meeting(geo, x, tap.row, x.h, &rows);
+                        let j = meeting(geo, x, tap.column, x.w, &(0..geo.ow));
+                        if i.is_empty() || j.is_empty() {
+                            continue;
+                        }
+                        let row = i.start * geo.stride + tap.row - x.padding - input.top;
+                        let left = j.start * geo.stride + tap.column - x.padding;
+                        let mut span = Span {
+                            images: images.len(),
+                            rows: i.len(),
+                            columns: j.len(),
+                            x: input.data[(row * x.w + left) * input.pixel..].as_ptr(),
+                            x_image: input.h * x.w * input.pixel,
+                            x_row: geo.stride * x.w * input.pixel,
+                            x_pixel: geo.stride * input.pixel,
+                            // SAFETY: the panel has all pixels of the block.
+                            dy: unsafe { dy.add(((i.start - top) * geo.ow + j.start) * lanes) },
+                            dy_image: panel_rows * geo.ow * lanes,
+                            dy_row: geo.ow * lanes,
+                        };
+                        span.join(lanes);
+                        for c in chunk.clone().step_by(MR) {
+                            let count = MR.min(chunk.end - c);
+                            // SAFETY: the sums are this task's; `span` stays inside `x` and `dy`.
+                            unsafe {
+                                let sums = self.sums.at(sums_at(b) + (t * channels + c) * lanes);
+                                with_tile!(count, MR, vectors, tile::<V>(&span, c - start, sums));
+                            }
                         }
                     }
                 }
             }
         }
+    }
+}
+
+/// A block's input as a task reads it.
+struct Input<'a, T> {
+    /// From the first row and the chunk's first channel on.
+    data: &'a [T],
+    /// Elements of a pixel.
+    pixel: usize,
+    /// The first row's number in its image.
+    top: usize,
+    /// Rows of an image.
+    h: usize,
+}
+
+impl<T: Element> Cut<'_, T> {
+    /// Rows of an image that the outputs `rows` meet.
+    fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
+        let (x, stride) = (self.x, self.geo.stride);
+        let reach = x.taps.iter().map(|tap| tap.row).max().unwrap_or(0);
+        let end = ((rows.end - 1) * stride + reach + 1).saturating_sub(x.padding).min(x.h);
+        (rows.start * stride).saturating_sub(x.padding).min(end)..end
+    }
+
+    fn copy_len(&self) -> usize {
+        let x = self.x;
+        let reach = x.taps.iter().map(|tap| tap.row).max().unwrap_or(0);
+        let rows = (self.rows * self.geo.stride + reach).min(x.h);
+        if self.gather { self.images * rows * x.w * (self.chunk + GAP) } else { 0 }
+    }
+
+    /// Brings a chunk of a group's channels together.
+    fn copy_input<'a>(
+        &self,
+        copy: &'a mut [T],
+        images: &Range<usize>,
+        rows: &Range<usize>,
+        channel: usize,
+        chunk: &Range<usize>,
+    ) -> Input<'a, T> {
+        let x = self.x;
+        let rows = self.input_rows(rows);
+        let pixel = chunk.len() + GAP;
+        let mut to = copy.chunks_exact_mut(pixel);
+        for image in images.clone() {
+            let start = (image * x.h + rows.start) * x.w * x.pixel + channel + chunk.start;
+            let from = x.data[start..].chunks(x.pixel).take(rows.len() * x.w);
+            for (from, to) in from.zip(&mut to) {
+                to[..chunk.len()].copy_from_slice(&from[..chunk.len()]);
+            }
+        }
+        Input { data: copy, pixel, top: rows.start, h: rows.len() }
     }
 }
 

@@ -1,54 +1,39 @@
-//! The three matrix products of a fully connected layer.
-
-use rayon::prelude::*;
+//! The three matrix products of a fully connected layer: those of a convolution of single pixels.
 
 use super::Sizes;
+use crate::conv2d::{Geometry, cpu};
 use crate::host::Element;
-use crate::simd::multiversion;
 
-multiversion! {
-    fn axpy<T>(y: &mut [T], a: T, x: &[T]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y += a * x;
-        }
+fn pixels(s: Sizes) -> Geometry {
+    Geometry {
+        n: s.n,
+        h: 1,
+        w: 1,
+        ci: s.i,
+        co: s.o,
+        kh: 1,
+        kw: 1,
+        oh: 1,
+        ow: 1,
+        stride: 1,
+        padding: 0,
+        dilation: 1,
+        groups: 1,
     }
 }
 
 pub fn forward<T: Element>(s: Sizes, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
-    let mut y = vec![T::zero(); s.n * s.o];
-    y.par_chunks_mut(s.o).zip(x.par_chunks(s.i)).for_each(|(y, x)| {
-        for (o, (y, weight)) in y.iter_mut().zip(weight.chunks(s.i)).enumerate() {
-            let start = bias.map_or(T::zero(), |bias| bias[o]);
-            *y = start + x.iter().zip(weight).map(|(&x, &w)| x * w).sum::<T>();
-        }
-    });
-    y
+    cpu::forward(&pixels(s), x, weight, bias)
 }
 
 pub fn input_gradient<T: Element>(s: Sizes, weight: &[T], dy: &[T]) -> Vec<T> {
-    let mut dx = vec![T::zero(); s.n * s.i];
-    dx.par_chunks_mut(s.i).zip(dy.par_chunks(s.o)).for_each(|(dx, dy)| {
-        for (&dy, weight) in dy.iter().zip(weight.chunks(s.i)) {
-            axpy(dx, dy, weight);
-        }
-    });
-    dx
+    cpu::input_gradient(&pixels(s), weight, dy)
 }
 
 pub fn weight_gradient<T: Element>(s: Sizes, x: &[T], dy: &[T]) -> Vec<T> {
-    let mut dw = vec![T::zero(); s.o * s.i];
-    dw.par_chunks_mut(s.i).enumerate().for_each(|(o, dw)| {
-        for (x, dy) in x.chunks(s.i).zip(dy.chunks(s.o)) {
-            axpy(dw, dy[o], x);
-        }
-    });
-    dw
+    cpu::weight_gradient(&pixels(s), x, dy)
 }
 
 pub fn bias_gradient<T: Element>(s: Sizes, dy: &[T]) -> Vec<T> {
-    let mut sum = vec![T::zero(); s.o];
-    for dy in dy.chunks(s.o) {
-        sum.iter_mut().zip(dy).for_each(|(s, &d)| *s += d);
-    }
-    sum
+    cpu::bias_gradient(&pixels(s), dy)
 }
