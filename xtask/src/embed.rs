@@ -14,6 +14,9 @@ use flate2::{Compression, GzBuilder};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets/fashion-mnist.toml");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets/fashion-mnist");
+
 /// Make the embedded Fashion-MNIST subset from the full files
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -51,14 +54,8 @@ struct File {
 /// If the full files are missing or not the official ones, or the result differs from the
 /// manifest or, with `--check`, from the committed files.
 pub fn run(args: &Args) -> Result<()> {
-    let datasets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets");
-    let folder = datasets.join("fashion-mnist");
-    let manifest = datasets.join("fashion-mnist.toml");
-    let text = fs::read_to_string(&manifest)
-        .with_context(|| format!("cannot read {}", manifest.display()))?;
-    let manifest: Manifest =
-        toml::from_str(&text).with_context(|| manifest.display().to_string())?;
-
+    let manifest = Manifest::read()?;
+    let folder = Path::new(FOLDER);
     let read = |name: &str| -> Result<(PathBuf, Vec<u8>)> {
         let file = manifest.full.files.iter().find(|file| file.name == name);
         let file = file.with_context(|| format!("the manifest does not list {name}"))?;
@@ -94,6 +91,14 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{name}: {} bytes{}", bytes.len(), if args.check { ", as made" } else { "" });
     }
     Ok(())
+}
+
+impl Manifest {
+    fn read() -> Result<Self> {
+        let text =
+            fs::read_to_string(MANIFEST).with_context(|| format!("cannot read {MANIFEST}"))?;
+        toml::from_str(&text).context(MANIFEST)
+    }
 }
 
 impl File {
@@ -148,4 +153,29 @@ fn pack(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;
     Ok(encoder.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_files_are_the_manifests() {
+        let manifest = Manifest::read().unwrap();
+        assert_eq!(manifest.embedded.files.len(), 4);
+        for file in &manifest.embedded.files {
+            file.verify(&fs::read(Path::new(FOLDER).join(&file.name)).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_subset_is_the_first_of_each_class_in_file_order() {
+        let pixels: Vec<u8> = (0..6).collect();
+        let images = idx::encode(&[6, 1, 1], &pixels).unwrap();
+        let labels = idx::encode(&[6], &[3, 3, 0, 3, 0, 9]).unwrap();
+        let path = || PathBuf::from("made");
+        let (images, labels) = subset((path(), images), (path(), labels), 2).unwrap();
+        assert_eq!(idx::parse_images(&images, &path()).unwrap().pixels, [0, 1, 2, 4, 5]);
+        assert_eq!(idx::parse_labels(&labels, &path(), 10).unwrap(), [3, 3, 0, 0, 9]);
+    }
 }
