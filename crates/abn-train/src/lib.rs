@@ -53,4 +53,4 @@ pub use progress::Progress;
 pub use recipe::{Difference, Recipe};
 pub use run::{Prediction, Run};
 pub use tally::Tally;
-pub use trainer::{TrainOptions, train};
+pub use trainer::{TrainOptions, open_data, train};

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Recipe, Result, files};
 
@@ -29,7 +29,9 @@ pub struct Metrics {
     pub train_loss_attention: Option<f64>,
     /// Training error of the perception branch.
     pub train_error: f64,
-    /// Test loss: both branches summed.
+    /// Test loss: both branches summed. In the file `null` if it is not finite, as may be after
+    /// an early epoch at a high learning rate.
+    #[serde(deserialize_with = "null_as_nan")]
     pub test_loss: f64,
     /// Test error of the perception branch, whose answer is the network's.
     pub test_error: f64,
@@ -40,6 +42,10 @@ pub struct Metrics {
     pub seconds: f64,
     /// Training images per second of training.
     pub images_per_second: f64,
+}
+
+fn null_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 impl Metrics {
@@ -233,6 +239,16 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), lines[0].line());
         Metrics::truncate(&path, 0).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[test]
+    fn a_test_loss_that_is_no_number_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let broken = Metrics { test_loss: f64::INFINITY, ..line(1, 90.0) };
+        broken.append(&path).unwrap();
+        let read = Metrics::read(&path).unwrap();
+        assert!(read[0].test_loss.is_nan() && read[0].test_error == 90.0, "{read:?}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<S
     if let Found::Finished(summary) = folder.inspect(recipe, options.force)? {
         return Ok(*summary);
     }
-    let data = abn_data::open(&recipe.dataset, recipe.data_dir.as_deref())?;
+    let data = open_data(&recipe.dataset, recipe.data_dir.as_deref())?;
     let card = Card::new(recipe, &data)?;
     let params = ParamStore::new(recipe.seed, DType::F32, Device::Cpu);
     let model = card.build(&params)?;
@@ -74,6 +74,19 @@ pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<S
     Metrics::truncate(&folder.metrics(), state.epoch)?;
     let options = options.clone();
     Session { recipe, folder, data, card, params, model, optimizer, state, reporter, options }.run()
+}
+
+/// Opens a dataset; that it needs a folder is said in the words of a recipe.
+///
+/// # Errors
+/// As [`abn_data::open`].
+pub fn open_data(dataset: &str, data_dir: Option<&Path>) -> Result<Splits> {
+    abn_data::open(dataset, data_dir).map_err(|error| match error {
+        abn_data::Error::Unavailable { .. } if data_dir.is_none() => {
+            Error::Setting { key: "data_dir", problem: error.to_string() }
+        }
+        error => error.into(),
+    })
 }
 
 /// The comment at the top of a run's recipe.

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use abn_train::{Run, evaluate};
+use abn_train::{Run, evaluate, open_data};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
@@ -47,7 +47,7 @@ impl EvalArgs {
         let dataset = self.dataset.unwrap_or_else(|| recipe.dataset.clone());
         let same = dataset == recipe.dataset;
         let folder = self.data_dir.or_else(|| recipe.data_dir.clone().filter(|_| same));
-        let test = abn_data::open(&dataset, folder.as_deref())?.test;
+        let test = open_data(&dataset, folder.as_deref())?.test;
         run.card.check_classes(&*test)?;
         let never = AtomicBool::new(false);
         let tally = evaluate(&*run.model, test, run.card.transform(), recipe.batch_size, &never)?

@@ -36,28 +36,28 @@ struct RecipeArgs {
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Learning rate of the first epoch [0.1]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Epochs after which the learning rate is multiplied by gamma [5,7]
     #[arg(long, value_name = "E,E,…", value_delimiter = ',')]
     milestones: Option<Vec<usize>>,
     /// Factor of the learning rate at each milestone [0.1]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     gamma: Option<f64>,
     /// Momentum of SGD [0.9]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// Nesterov's form of the momentum [false]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     nesterov: Option<bool>,
     /// Weight decay of SGD [0.0001]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// Share of the batch's statistics in batch norm's running ones [0.1]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     bn_momentum: Option<f64>,
     /// Probability of dropout, in the families that have it [the family's]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     dropout: Option<f64>,
     /// Random crop and flip [true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -171,10 +171,11 @@ fn report(summary: &Summary, folder: &std::path::Path) -> String {
         .map_or(String::new(), |error| format!(" (attention branch {error:.2} %)"));
     let Summary { model, variant, dataset, epochs, test_error, .. } = summary;
     format!(
-        "{model} ({variant}) on {dataset}: test error {test_error:.2} %{attention} after {epochs} epochs; \
+        "{model} ({variant}) on {dataset}: test error {test_error:.2} %{attention} after {}; \
          best {:.2} % after epoch {}\n\
          {} parameters, {} multiply-adds per image, {:.0} images/s, {:.0} s\n\
          {}\n",
+        if *epochs == 1 { "1 epoch".into() } else { format!("{epochs} epochs") },
         summary.best_test_error,
         summary.best_epoch,
         thousands(summary.parameters),

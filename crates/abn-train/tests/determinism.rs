@@ -1,0 +1,159 @@
+//! Equal recipes give equal bytes: whatever the threads, and however often a run is interrupted.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::Lab;
+
+/// No run of these tests takes this long; a loop that does has hung.
+const LONG: Duration = Duration::from_secs(300);
+
+#[test]
+fn threads_change_nothing() {
+    let lab = Lab::new();
+    for variant in ["abn", "baseline"] {
+        let [one, two] = [format!("{variant}-1"), format!("{variant}-2")];
+        lab.run(&lab.training(&one, &["--variant", variant, "--threads", "1"])).succeeds();
+        lab.run(&lab.training(&two, &["--variant", variant, "--threads", "2"])).succeeds();
+        lab.assert_same_result(&one, &two);
+    }
+}
+
+#[test]
+fn seeds_change_the_weights() {
+    let lab = Lab::new();
+    lab.run(&lab.training("a", &["--epochs", "1"])).succeeds();
+    lab.run(&lab.training("b", &["--epochs", "1", "--seed", "1"])).succeeds();
+    let [a, b] = ["a", "b"].map(|run| lab.result(run));
+    assert!(a["last/model.safetensors"] != b["last/model.safetensors"]);
+}
+
+/// Interrupts a run again and again, each time a little later, until it ends; gives how often it
+/// was cut off.
+fn interrupted(lab: &Lab, run: &str, mut cut: impl FnMut(&mut std::process::Child, u32)) -> u32 {
+    let start = Instant::now();
+    for attempt in 0.. {
+        assert!(start.elapsed() < LONG, "{run} makes no progress");
+        let mut child = lab.spawn(&lab.training(run, &[]));
+        cut(&mut child, attempt);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => return attempt,
+            // Cut off before Ctrl-C was listened for, or by a kill.
+            None => {}
+            Some(130) => assert!(said.contains("run the same command again"), "{said}"),
+            Some(code) => panic!("{run} ended with {code}: {said}"),
+        }
+    }
+    unreachable!("the loop ends by itself")
+}
+
+#[test]
+fn kills_change_nothing() {
+    let lab = Lab::new();
+    let start = Instant::now();
+    lab.run(&lab.training("whole", &[])).succeeds();
+    // So that the kills are spread over the run, however fast this machine is.
+    let pause = start.elapsed() / 10;
+    let cuts = interrupted(&lab, "killed", |child, attempt| {
+        sleep(pause * (attempt + 1));
+        child.kill().unwrap();
+    });
+    assert!(cuts > 0, "the first run was not killed");
+    lab.assert_same_result("whole", "killed");
+}
+
+#[test]
+fn kills_while_a_checkpoint_is_written_change_nothing() {
+    let lab = Lab::new();
+    lab.run(&lab.training("whole", &[])).succeeds();
+    let mut hits = 0;
+    for (name, file) in
+        [("killed-last", "last.tmp"), ("killed-best", "best.tmp"), ("killed-old", "last.old")]
+    {
+        let temporary = lab.path(name).join(file);
+        // At its first, second and third appearance; then the run may end.
+        interrupted(&lab, name, |child, attempt| {
+            let mut seen = 0;
+            let mut there = false;
+            while attempt < 3 && child.try_wait().unwrap().is_none() {
+                let now = temporary.exists();
+                seen += u32::from(now && !there);
+                there = now;
+                if seen == attempt + 1 {
+                    child.kill().unwrap();
+                    hits += u32::from(temporary.exists());
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        });
+        lab.assert_same_result("whole", name);
+    }
+    assert!(hits > 0, "no kill fell into the writing of a checkpoint");
+}
+
+#[test]
+fn a_checkpoint_caught_between_its_renames_is_found() {
+    let lab = Lab::new();
+    lab.run(&lab.training("whole", &[])).succeeds();
+    interrupted(&lab, "caught", |child, attempt| {
+        if attempt == 0 {
+            while fs::read_to_string(lab.path("caught/metrics.jsonl"))
+                .unwrap_or_default()
+                .is_empty()
+            {
+                assert!(child.try_wait().unwrap().is_none(), "the run ended early");
+                sleep(Duration::from_millis(5));
+            }
+            sleep(Duration::from_millis(200));
+            child.kill().unwrap();
+            let last = lab.path("caught/last");
+            if last.exists() {
+                fs::rename(&last, lab.path("caught/last.old")).unwrap();
+            }
+        }
+    });
+    lab.assert_same_result("whole", "caught");
+}
+
+#[test]
+fn ctrl_c_saves_within_the_epoch_and_changes_nothing() {
+    let lab = Lab::new();
+    let start = Instant::now();
+    lab.run(&lab.training("whole", &[])).succeeds();
+    let pause = start.elapsed() / 6;
+    let mut saved = 0;
+    interrupted(&lab, "stopped", |child, attempt| {
+        if saved < 3 {
+            sleep(pause + pause / 4 * attempt);
+            let id = child.id().to_string();
+            assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+            child.wait().unwrap();
+        }
+        let state = fs::read_to_string(lab.path("stopped/last/state.json")).unwrap_or_default();
+        saved += u32::from(state.contains("\"partial\""));
+    });
+    assert!(saved >= 1, "no stop fell into an epoch");
+    lab.assert_same_result("whole", "stopped");
+}
+
+#[test]
+fn one_folder_takes_one_process() {
+    let lab = Lab::new();
+    let mut first = lab.spawn(&lab.training("run", &["--epochs", "50"]));
+    while !lab.path("run/recipe.toml").exists() {
+        assert!(first.try_wait().unwrap().is_none(), "the first run ended early");
+        sleep(Duration::from_millis(5));
+    }
+    lab.run(&lab.training("run", &["--epochs", "50"])).fails_naming(&["another process", "run"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}

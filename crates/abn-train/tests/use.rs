@@ -1,0 +1,114 @@
+//! The `abn` command as one uses it.
+
+mod common;
+
+use std::fs;
+
+use common::{Lab, TEST, write_picture};
+
+#[test]
+fn train_evaluate_explain() {
+    let lab = Lab::new();
+    let report = lab.run(&lab.training("run", &["--json"])).succeeds();
+    let summary: serde_json::Value = serde_json::from_str(&report.stdout()).unwrap();
+    assert_eq!(summary["epochs"], 3);
+    assert_eq!(report.stderr().lines().filter(|line| line.starts_with("epoch ")).count(), 3);
+    let written = fs::read_to_string(lab.path("run/summary.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&written).unwrap(), summary);
+    let recipe = fs::read_to_string(lab.path("run/recipe.toml")).unwrap();
+    assert!(
+        recipe.starts_with("# The recipe of this run") && recipe.contains("abn train"),
+        "{recipe}"
+    );
+
+    // What was evaluated in training, evaluated again from disk.
+    let eval = lab.run(&["eval", "--checkpoint", "run/last", "--json"]).succeeds();
+    let eval: serde_json::Value = serde_json::from_str(&eval.stdout()).unwrap();
+    assert_eq!(eval["images"], TEST);
+    for key in ["test_error", "test_error_attention"] {
+        assert_eq!(eval[key], summary[key], "{key}");
+    }
+    let best = lab.run(&["eval", "--checkpoint", "run", "--json"]).succeeds();
+    let best: serde_json::Value = serde_json::from_str(&best.stdout()).unwrap();
+    assert_eq!(
+        (&best["test_error"], &best["epoch"]),
+        (&summary["best_test_error"], &summary["best_epoch"])
+    );
+
+    // A picture of the dataset's size, and one of another.
+    write_picture(&lab.path("small.png"), 3);
+    let large = image::open(lab.path("small.png")).unwrap();
+    large
+        .resize_exact(300, 400, image::imageops::FilterType::Triangle)
+        .save(lab.path("large.png"))
+        .unwrap();
+    let images = ["--image", "small.png", "large.png", "--out", "maps"];
+    let said = lab
+        .run(&[&["explain", "--checkpoint", "run"], &images[..]].concat())
+        .succeeds()
+        .says("small.png → maps/small-attention.png");
+    assert_eq!(said.stdout().lines().filter(|line| line.contains(" %  ")).count(), 2 * 5);
+    let size = |name: &str| image::image_dimensions(lab.path("maps").join(name)).unwrap();
+    assert_eq!(size("small-attention.png"), (280, 280));
+    assert_eq!(size("large-attention.png"), (300, 400));
+}
+
+#[test]
+fn a_finished_run_gives_its_summary_at_once() {
+    let lab = Lab::new();
+    let first = lab.run(&lab.training("run", &[])).succeeds().stdout();
+    let before = lab.files("run");
+    fs::remove_dir_all(lab.path("data")).unwrap(); // not looked at
+    let again = lab.run(&lab.training("run", &[])).succeeds();
+    assert_eq!(again.stdout(), first);
+    assert_eq!(again.stderr(), "");
+    assert!(lab.files("run") == before, "files have changed");
+}
+
+#[test]
+fn flags_go_before_the_recipes_file() {
+    let lab = Lab::new();
+    let text = "model = \"resnet8\"\nepochs = 2\nbatch_size = 10\ndataset = \"fashion-mnist\"\ndata_dir = \"data\"\n";
+    fs::write(lab.path("r.toml"), text).unwrap();
+    let flags = ["--epochs", "1", "--nesterov", "--out", "run"];
+    lab.run(&[&["train", "--recipe", "r.toml"], &flags[..]].concat()).succeeds();
+    let written = fs::read_to_string(lab.path("run/recipe.toml")).unwrap();
+    for line in ["epochs = 1", "nesterov = true", "batch_size = 10", "lr = 0.1"] {
+        assert!(written.lines().any(|l| l == line), "{line} in {written}");
+    }
+    // The resolved recipe is a recipe, and the same one.
+    fs::copy(lab.path("run/recipe.toml"), lab.path("again.toml")).unwrap();
+    lab.run(&["train", "--recipe", "again.toml", "--out", "again"]).succeeds();
+    lab.assert_same_result("run", "again");
+}
+
+#[test]
+fn ones_own_images_train() {
+    let lab = Lab::new();
+    for (split, count) in [("train", 12), ("test", 4)] {
+        for index in 0..count {
+            let folder = lab.path("photos").join(split).join(["left", "right"][index % 2]);
+            fs::create_dir_all(&folder).unwrap();
+            write_picture(&folder.join(format!("{index}.png")), index % 2);
+        }
+    }
+    let data = ["--dataset", "folder", "--data-dir", "photos", "--out", "run"];
+    let small = ["--model", "resnet8", "--epochs", "1", "--batch-size", "4"];
+    lab.run(&[&["train"], &data[..], &small[..]].concat()).succeeds();
+    let photo = ["--image", "photos/test/left/0.png", "--out", "maps"];
+    let said = lab.run(&[&["explain", "--checkpoint", "run"], &photo[..]].concat()).succeeds();
+    assert!(said.says("left").stdout().contains("right"));
+}
+
+#[test]
+fn the_lists_have_what_is_asked_for() {
+    let lab = Lab::new();
+    lab.run(&["models"]).succeeds().says("resnet110").succeeds();
+    let models = lab.run(&["models", "--json"]).succeeds().stdout();
+    let models: serde_json::Value = serde_json::from_str(&models).unwrap();
+    let resnet18 = models.as_array().unwrap().iter().find(|m| m["name"] == "resnet18").unwrap();
+    // torchvision's figures
+    assert_eq!(resnet18["baseline"]["parameters"], 11_689_512);
+    assert_eq!(resnet18["baseline"]["multiply_adds"], 1_814_073_344u64);
+    lab.run(&["datasets"]).succeeds().says("fashion-mnist-mini");
+}
