@@ -2,6 +2,14 @@
 
 mod bench;
 mod embed;
+mod page;
+mod render;
+mod report;
+mod results;
+mod svg;
+mod table2;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
@@ -15,11 +23,27 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Command {
     Bench(bench::Args),
     EmbedFashionMnist(embed::Args),
+    #[command(name = "reproduce-table2")]
+    ReproduceTable2(table2::Args),
 }
 
-fn main() -> Result<()> {
-    match Command::parse() {
+/// What a shell gives a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let Err(error) = run(Command::parse()) else { return ExitCode::SUCCESS };
+    if let Some(abn_train::Error::Stopped { .. }) = error.downcast_ref() {
+        eprintln!("{error}");
+        return ExitCode::from(INTERRUPTED);
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Bench(args) => bench::run(&args),
         Command::EmbedFashionMnist(args) => embed::run(&args),
+        Command::ReproduceTable2(args) => table2::run(&args),
     }
 }
