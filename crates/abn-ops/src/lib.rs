@@ -17,10 +17,12 @@ mod linear;
 mod loss;
 mod parallel;
 mod pool;
+mod scratch;
 mod sgd;
 pub mod simd;
 #[cfg(test)]
 mod testing;
+mod tile;
 
 pub use attend::attend;
 pub use autograd::{Tracked, no_grad};

@@ -9,11 +9,11 @@
 
 use rayon::prelude::*;
 
-use super::isa::{self, Kernel, Out, TileShape, get, put, with_tile};
 use super::pack::Packed;
-use super::scratch::Scratch;
 use crate::host::Element;
+use crate::scratch::Scratch;
 use crate::simd::Vector;
+use crate::tile::{self, Kernel, Out, TileShape, get, put, with_tile};
 
 /// Which pixels meet: the same for each image of a batch.
 pub(super) struct Table {
@@ -145,7 +145,7 @@ impl<T: Element> Correlation<'_, T> {
         let size = pixels * weights.taps * weights.channels * self.columns / cut.per_group;
         (0..tasks).into_par_iter().with_min_len(SMALL_TASK.div_ceil(size + 1)).for_each(|task| {
             // SAFETY: each task has another group, range of blocks, of images or of tiles.
-            unsafe { isa::run(&cut, task) }
+            unsafe { tile::run(&cut, task) }
         });
     }
 }

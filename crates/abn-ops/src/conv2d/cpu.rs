@@ -2,10 +2,10 @@
 
 use super::Geometry;
 use super::correlate::{Correlation, Table};
-use super::isa::{Out, tile_shape};
 use super::lower::Lowered;
 use super::pack::{Packed, WeightMap};
 use crate::host::{Element, unwritten};
+use crate::tile::{Out, tile_shape};
 
 pub use super::weight_gradient::{bias_gradient, weight_gradient};
 

@@ -8,12 +8,10 @@ use crate::{Result, Tracked, autograd, cost};
 mod correlate;
 pub(crate) mod cpu;
 mod geometry;
-mod isa;
 mod lower;
 mod pack;
 #[cfg(test)]
 mod reference;
-mod scratch;
 #[cfg(test)]
 pub(crate) mod tests;
 mod weight_gradient;
@@ -104,8 +102,11 @@ fn backward<T: host::Element>(
     } else {
         None
     };
-    let d_bias =
-        if for_bias { Some(host::tensor(cpu::bias_gradient(geo, &grad), geo.co)?) } else { None };
+    let d_bias = if for_bias {
+        Some(host::tensor(cpu::bias_gradient(geo.co, &grad), geo.co)?)
+    } else {
+        None
+    };
     let d_input = if for_input {
         let kernel = host::host::<T>(OP, kernel)?;
         Some(host::tensor(cpu::input_gradient(geo, &kernel, &grad), &geo.input_shape())?)

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::isa::TileShape;
-use super::scratch::Scratch;
 use crate::host::Element;
+use crate::scratch::Scratch;
+use crate::tile::TileShape;
 
 /// Which element of the weight tensor multiplies what.
 pub(super) struct WeightMap {

@@ -15,12 +15,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Geometry;
-use super::isa::{self, Kernel, Out, TileShape, get, put, tile_shape, with_tile};
 use super::lower::Lowered;
 use super::pack::Blocks;
-use super::scratch::Scratch;
 use crate::host::{Element, unwritten};
+use crate::scratch::Scratch;
 use crate::simd::{Vector, multiversion};
+use crate::tile::{self, Kernel, Out, TileShape, get, put, tile_shape, with_tile};
 
 /// Pixels of a block, roughly: with two vectors of output channels each, half the L1 cache.
 const BLOCK_PIXELS: usize = 128;
@@ -90,7 +90,7 @@ pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> 
     };
     (0..pixel_parts * geo.groups * column_parts).into_par_iter().for_each(|task| {
         // SAFETY: each task has another part of the pixels, group or part of the columns.
-        unsafe { isa::run(&cut, task) }
+        unsafe { tile::run(&cut, task) }
     });
     finish(&cut, &sums, shape)
 }
@@ -422,14 +422,15 @@ multiversion! {
 /// Pixels whose gradients are summed by one task.
 const BIAS_PIXELS: usize = 1024;
 
-pub fn bias_gradient<T: Element>(geo: &Geometry, dy: &[T]) -> Vec<T> {
-    let parts = dy.par_chunks(BIAS_PIXELS * geo.co).map(|dy| {
-        let mut sum = vec![T::zero(); geo.co];
-        dy.chunks_exact(geo.co).for_each(|pixel| add(&mut sum, pixel));
+/// Sum over the pixels of `channels` each.
+pub fn bias_gradient<T: Element>(channels: usize, dy: &[T]) -> Vec<T> {
+    let parts = dy.par_chunks(BIAS_PIXELS * channels).map(|dy| {
+        let mut sum = vec![T::zero(); channels];
+        dy.chunks_exact(channels).for_each(|pixel| add(&mut sum, pixel));
         sum
     });
     let parts = parts.collect::<Vec<_>>();
-    let mut sum = vec![T::zero(); geo.co];
+    let mut sum = vec![T::zero(); channels];
     parts.iter().for_each(|part| add(&mut sum, part));
     sum
 }

@@ -4,7 +4,7 @@ use crate::host::Element;
 use crate::simd::{Isa, Vector, isa};
 
 /// Work in numbered pieces, written over vectors of any kind.
-pub(super) trait Kernel<T: Element>: Sync {
+pub(crate) trait Kernel<T: Element>: Sync {
     /// Does piece `index` in tiles of at most `MR` rows. Implementations are `#[inline(always)]`,
     /// so that the whole piece compiles for one instruction set.
     ///
@@ -15,7 +15,7 @@ pub(super) trait Kernel<T: Element>: Sync {
 
 /// Shape of a register tile: rows whose elements are broadcast, times up to two vectors.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TileShape {
+pub(crate) struct TileShape {
     pub rows: usize,
     pub lanes: usize,
 }
@@ -28,7 +28,7 @@ const ROWS_AVX2: usize = 6;
 const ROWS_AVX512: usize = 8;
 
 /// The tile that [`run`] uses.
-pub(super) fn tile_shape<T: Element>() -> TileShape {
+pub(crate) fn tile_shape<T: Element>() -> TileShape {
     match isa() {
         Isa::Avx512 => TileShape { rows: ROWS_AVX512, lanes: T::Avx512::LANES },
         Isa::Avx2 => TileShape { rows: ROWS_AVX2, lanes: T::Avx2::LANES },
@@ -40,7 +40,7 @@ pub(super) fn tile_shape<T: Element>() -> TileShape {
 ///
 /// # Safety
 /// Pieces that run at the same time differ.
-pub(super) unsafe fn run<T: Element, K: Kernel<T>>(kernel: &K, index: usize) {
+pub(crate) unsafe fn run<T: Element, K: Kernel<T>>(kernel: &K, index: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         /// # Safety
@@ -71,7 +71,7 @@ pub(super) unsafe fn run<T: Element, K: Kernel<T>>(kernel: &K, index: usize) {
 
 /// Where tasks write; each task to elements of its own.
 #[derive(Clone, Copy)]
-pub(super) struct Out<T>(*mut T);
+pub(crate) struct Out<T>(*mut T);
 
 // SAFETY: only a pointer; those who write through it see to it that tasks do not overlap.
 unsafe impl<T: Send> Send for Out<T> {}
@@ -97,7 +97,7 @@ impl<T> Out<T> {
 /// # Safety
 /// `count <= NV · LANES` elements are readable, and the processor has `V`'s instructions.
 #[inline(always)]
-pub(super) unsafe fn get<V: Vector, const NV: usize>(
+pub(crate) unsafe fn get<V: Vector, const NV: usize>(
     from: *const V::Elem,
     count: usize,
 ) -> [V; NV] {
@@ -124,7 +124,7 @@ pub(super) unsafe fn get<V: Vector, const NV: usize>(
 /// # Safety
 /// `count <= NV · LANES` elements are writable, and the processor has `V`'s instructions.
 #[inline(always)]
-pub(super) unsafe fn put<V: Vector, const NV: usize>(row: [V; NV], to: *mut V::Elem, count: usize) {
+pub(crate) unsafe fn put<V: Vector, const NV: usize>(row: [V; NV], to: *mut V::Elem, count: usize) {
     // SAFETY: the caller's promise; the buffer holds the largest tile's row.
     unsafe {
         if count == NV * V::LANES {
@@ -162,4 +162,4 @@ macro_rules! with_tile {
         $f::<$v, $n, $nv>($($arg),*)
     };
 }
-pub(super) use with_tile;
+pub(crate) use with_tile;

@@ -8,11 +8,12 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Buffers a thread keeps.
+/// Buffers a thread keeps, and the size in bytes up to which it keeps one.
 const KEPT: usize = 4;
+const LARGEST: usize = 64 << 20;
 
 /// A buffer of numbers with no particular contents, given back to its thread when dropped.
-pub(super) struct Scratch<T> {
+pub(crate) struct Scratch<T> {
     memory: Vec<u64>,
     len: usize,
     element: std::marker::PhantomData<T>,
@@ -38,6 +39,9 @@ impl<T: Element> Scratch<T> {
 impl<T> Drop for Scratch<T> {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
+        if size_of_val(memory.as_slice()) > LARGEST {
+            return;
+        }
         // The thread may be ending: then the memory goes with it.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
