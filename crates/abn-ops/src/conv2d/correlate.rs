@@ -221,7 +221,7 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
     }
 }
 
-/// What the sums of a tile start from.
+/// What the sums of a tile are added to.
 #[derive(Clone, Copy)]
 enum Start<T> {
     Zero,
@@ -259,16 +259,9 @@ unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Ele
         for i in 0..MR {
             to[i] = job.dst.at(job.dst_at + *job.target.add(i) as usize * job.dst_pixel);
         }
+        // From zero even where an earlier chunk left its sums: short chains round less (a chain's
+        // error grows with the square root of its length).
         let mut sums = [[V::splat(V::Elem::of(0.0)); NV]; MR];
-        match job.start {
-            Start::Zero => {}
-            Start::Row(row) => sums = [get(row, job.columns); MR],
-            Start::Sum => {
-                for i in 0..MR {
-                    sums[i] = get(to[i], job.columns);
-                }
-            }
-        }
         let mut weights = job.weights;
         for tap in 0..job.taps {
             let table = job.table.add(tap * job.table_rows);
@@ -293,6 +286,16 @@ unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Ele
         }
         // Whatever is to happen to finished sums (statistics, scale and shift) belongs here.
         for i in 0..MR {
+            let before = match job.start {
+                Start::Zero => None,
+                Start::Row(row) => Some(get::<V, NV>(row, job.columns)),
+                Start::Sum => Some(get::<V, NV>(to[i], job.columns)),
+            };
+            if let Some(before) = before {
+                for v in 0..NV {
+                    sums[i][v] = sums[i][v].add(before[v]);
+                }
+            }
             put(sums[i], to[i], job.columns);
         }
     }
