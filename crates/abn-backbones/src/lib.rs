@@ -12,6 +12,8 @@ mod registry;
 mod residual;
 mod resnet;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod vgg;
 mod wide_resnet;
 

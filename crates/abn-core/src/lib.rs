@@ -20,6 +20,9 @@ mod model;
 mod params;
 pub mod weights;
 
+#[cfg(test)]
+mod tests;
+
 pub use attention::{AttentionBranch, AttentionConfig, Mechanism, Preset, TrunkNorm};
 pub use backbone::{Backbone, Mode};
 pub use error::{Error, Result};

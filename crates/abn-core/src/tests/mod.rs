@@ -1,0 +1,3 @@
+mod models;
+mod params;
+mod weights;

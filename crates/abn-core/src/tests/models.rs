@@ -1,0 +1,207 @@
+use abn_ops::Tracked;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::layers::{Conv2d, Dropout, Linear, LinearInit, conv3x3};
+use crate::{
+    Abn, AttentionBranch, AttentionConfig, Backbone, Baseline, Classifier, Error, Mechanism, Mode,
+    ParamStore, Preset, Result, TrunkNorm, loss,
+};
+
+/// One convolution for each of the three parts.
+struct Tiny {
+    stem: Conv2d,
+    trunk: Option<Conv2d>,
+    last: Conv2d,
+    fc: Linear,
+}
+
+impl Tiny {
+    fn new(attention: bool, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            stem: conv3x3(3, 4, 1, vb.pp("stem"))?,
+            trunk: attention.then(|| conv3x3(4, 6, 1, vb.pp("trunk"))).transpose()?,
+            last: conv3x3(4, 8, 2, vb.pp("last"))?,
+            fc: Linear::new(8, 5, LinearInit::Uniform, vb.pp("fc"))?,
+        })
+    }
+}
+
+impl Backbone for Tiny {
+    fn extract(&self, image: &Tracked, _: Mode) -> Result<Tracked> {
+        self.stem.forward(&abn_ops::to_channels_last(image)?)
+    }
+
+    fn attention_trunk(&self, feature: &Tracked, _: Mode) -> Result<Tracked> {
+        self.trunk.as_ref().ok_or(Error::NoTrunk)?.forward(feature)
+    }
+
+    fn perceive(&self, feature: &Tracked, _: Mode) -> Result<Tracked> {
+        self.fc.forward(&abn_ops::global_avg_pool(&self.last.forward(feature)?)?)
+    }
+
+    fn trunk_channels(&self) -> Option<usize> {
+        self.trunk.as_ref().map(|_| 6)
+    }
+}
+
+const TRAIN: Mode = Mode::Train { seed: 1 };
+
+fn store() -> ParamStore {
+    ParamStore::new(3, DType::F64, Device::Cpu)
+}
+
+fn image() -> Tracked {
+    let values: Vec<f64> = (0..2 * 3 * 6 * 7).map(|i| (i as f64 * 0.7).sin()).collect();
+    Tracked::constant(Tensor::from_vec(values, (2, 3, 6, 7), &Device::Cpu).unwrap())
+}
+
+fn abn(store: &ParamStore, mechanism: Mechanism) -> Abn<Tiny> {
+    let vb = store.var_builder();
+    let backbone = Tiny::new(true, vb.clone()).unwrap();
+    Abn::new(backbone, 5, mechanism, AttentionConfig::default(), vb).unwrap()
+}
+
+fn elements(tensor: &Tracked) -> Vec<f64> {
+    tensor.value().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn the_mechanism_weights_every_channel_by_the_map() {
+    let feature = Tensor::from_vec(vec![1.0, -2.0, 3.0, 4.0], (1, 1, 2, 2), &Device::Cpu).unwrap();
+    let map = Tensor::from_vec(vec![0.25, 0.5], (1, 1, 2, 1), &Device::Cpu).unwrap();
+    let (feature, map) = (Tracked::constant(feature), Tracked::constant(map));
+    let apply = |mechanism: Mechanism| elements(&mechanism.apply(&feature, &map).unwrap());
+    assert_eq!(apply(Mechanism::Multiply), [0.25, -0.5, 1.5, 2.0]);
+    assert_eq!(apply(Mechanism::Residual), [1.25, -2.5, 4.5, 6.0]);
+}
+
+#[test]
+fn mechanisms_are_told_by_name() {
+    for mechanism in [Mechanism::Multiply, Mechanism::Residual] {
+        assert_eq!(mechanism.to_string().parse::<Mechanism>().unwrap(), mechanism);
+    }
+    let error = "softmax".parse::<Mechanism>().unwrap_err().to_string();
+    assert!(error.contains("`softmax`") && error.contains("`residual`"), "{error}");
+}
+
+#[test]
+fn the_perception_branch_sees_the_attended_features() {
+    let store = store();
+    let output = abn(&store, Mechanism::Residual).forward(&image(), Mode::Eval).unwrap();
+    let map = output.attention.unwrap().map.value().permute((0, 2, 3, 1)).unwrap();
+    let map = Tracked::constant(map.contiguous().unwrap());
+    let backbone = Tiny::new(true, store.var_builder()).unwrap();
+    let feature = backbone.extract(&image(), Mode::Eval).unwrap();
+    for (mechanism, same) in [(Mechanism::Residual, true), (Mechanism::Multiply, false)] {
+        let attended = mechanism.apply(&feature, &map).unwrap();
+        let logits = backbone.perceive(&attended, Mode::Eval).unwrap();
+        assert_eq!(elements(&logits) == elements(&output.logits), same, "{mechanism}");
+    }
+}
+
+#[test]
+fn the_map_has_the_features_size_and_lies_between_0_and_1() {
+    for mode in [TRAIN, Mode::Eval] {
+        let output = abn(&store(), Mechanism::Residual).forward(&image(), mode).unwrap();
+        let attention = output.attention.unwrap();
+        assert_eq!(output.logits.dims(), [2, 5]);
+        assert_eq!(attention.logits.dims(), [2, 5]);
+        assert_eq!(attention.map.dims(), [2, 1, 6, 7]);
+        let map = elements(&attention.map);
+        assert!(map.iter().all(|m| (0.0..=1.0).contains(m)), "{map:?}");
+        assert!(map.iter().any(|m| *m != map[0]), "the map is flat");
+    }
+}
+
+#[test]
+fn the_loss_is_the_sum_of_both_branches_cross_entropy() {
+    let labels = Tensor::new(&[4u32, 1], &Device::Cpu).unwrap();
+    let output = abn(&store(), Mechanism::Residual).forward(&image(), TRAIN).unwrap();
+    let cross_entropy = |logits: &Tracked| {
+        let rows = logits.value().to_vec2::<f64>().unwrap();
+        let row =
+            |row: &[f64], label: usize| row.iter().map(|l| l.exp()).sum::<f64>().ln() - row[label];
+        (row(&rows[0], 4) + row(&rows[1], 1)) / 2.0
+    };
+    let parts = loss(&output, &labels).unwrap();
+    let attention = cross_entropy(&output.attention.as_ref().unwrap().logits);
+    let perception = cross_entropy(&output.logits);
+    let near = |value: &Tracked, expected: f64| {
+        let value = value.value().to_scalar::<f64>().unwrap();
+        assert!((value - expected).abs() < 1e-12, "{value} instead of {expected}");
+    };
+    near(&parts.perception, perception);
+    near(parts.attention.as_ref().unwrap(), attention);
+    near(&parts.total, attention + perception);
+}
+
+#[test]
+fn every_parameter_gets_a_gradient() {
+    let store = store();
+    let model = abn(&store, Mechanism::Residual);
+    let labels = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
+    let output = model.forward(&image(), TRAIN).unwrap();
+    let gradients = loss(&output, &labels).unwrap().total.backward().unwrap();
+    for (name, var) in store.parameters() {
+        assert!(gradients.get(var.as_tensor()).is_some(), "{name} has no gradient");
+    }
+}
+
+#[test]
+fn a_baseline_has_no_attention_and_carries_none() {
+    let store = store();
+    let model = Baseline::new(Tiny::new(false, store.var_builder()).unwrap());
+    let output = model.forward(&image(), Mode::Eval).unwrap();
+    assert!(output.attention.is_none());
+    assert!(store.tensors().keys().all(|name| !name.contains("trunk") && !name.contains("att")));
+
+    let vb = store.var_builder();
+    let backbone = Tiny::new(false, vb.clone()).unwrap();
+    let config = AttentionConfig::default();
+    let result = Abn::new(backbone, 5, Mechanism::default(), config, vb);
+    assert!(matches!(result.err(), Some(Error::NoTrunk)));
+}
+
+#[test]
+fn the_papers_preset_has_a_1x1_map_convolution() {
+    for (preset, kernel) in [(Preset::Code, 3), (Preset::Paper, 1)] {
+        let store = store();
+        let config = AttentionConfig { preset, ..Default::default() };
+        let branch = AttentionBranch::new(6, 5, config, store.var_builder()).unwrap();
+        assert_eq!(store.tensors()["att_conv3.weight"].dims(), [1, 5, kernel, kernel]);
+        let trunk = Tensor::ones((1, 4, 3, 6), DType::F64, &Device::Cpu).unwrap();
+        let (_, map) = branch.forward(&Tracked::constant(trunk), Mode::Eval).unwrap();
+        assert_eq!(map.dims(), [1, 4, 3, 1]);
+    }
+}
+
+#[test]
+fn an_unused_trunk_norm_is_stored_but_changes_nothing() {
+    let store = store();
+    let config = AttentionConfig { trunk_norm: TrunkNorm::Unused, ..Default::default() };
+    let branch = AttentionBranch::new(6, 5, config, store.var_builder()).unwrap();
+    let values: Vec<f64> = (0..2 * 3 * 3 * 6).map(|i| f64::from(i % 7)).collect();
+    let trunk = Tensor::from_vec(values, (2, 3, 3, 6), &Device::Cpu).unwrap();
+    let trunk = Tracked::constant(trunk);
+    let (before, _) = branch.forward(&trunk, TRAIN).unwrap();
+    let (_, weight) = &store.parameters().into_iter().find(|(n, _)| n == "bn_att.weight").unwrap();
+    weight.set(&weight.affine(0.0, 9.0).unwrap()).unwrap();
+    let (after, _) = branch.forward(&trunk, TRAIN).unwrap();
+    assert_eq!(elements(&before), elements(&after));
+    assert_eq!(store.tensors()["bn_att.running_mean"].to_vec1::<f64>().unwrap(), [0.0; 6]);
+}
+
+#[test]
+fn dropout_depends_on_step_and_layer_and_is_off_in_evaluation() {
+    let vb = store().var_builder();
+    let ones = Tracked::constant(Tensor::ones((1, 64), DType::F64, &Device::Cpu).unwrap());
+    let run =
+        |name: &str, mode| elements(&Dropout::new(0.5, &vb.pp(name)).forward(&ones, mode).unwrap());
+    assert_eq!(run("a", Mode::Eval), vec![1.0; 64]);
+    let mask = run("a", Mode::Train { seed: 1 });
+    assert!(mask.contains(&0.0) && mask.contains(&2.0));
+    assert_eq!(mask, run("a", Mode::Train { seed: 1 }));
+    assert_ne!(mask, run("a", Mode::Train { seed: 2 }));
+    assert_ne!(mask, run("b", Mode::Train { seed: 1 }));
+}
