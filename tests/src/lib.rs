@@ -1,1 +1,4 @@
-//! Cross-crate tests live in tests/tests.
+//! What the cross-crate tests in `tests/tests` share.
+
+pub mod fixture;
+pub mod parity;

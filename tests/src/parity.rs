@@ -1,0 +1,304 @@
+//! Runs a model through a fixture's events and measures how far it is from the fixture.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use abn_backbones::{BuildOptions, Variant};
+use abn_core::{Classifier, Mode, Output, ParamStore};
+use abn_ops::{SgdConfig, Tracked, no_grad, sgd_step};
+use anyhow::{Context, Result, ensure};
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
+
+use crate::fixture::{Fixture, Losses};
+
+/// One quantity's deviation from the fixture.
+#[derive(Debug)]
+pub struct Check {
+    /// The quantity; for norms of many tensors with the name of the worst.
+    pub what: String,
+    /// Relative difference.
+    pub deviation: f64,
+    /// What the deviation may be.
+    pub bound: f64,
+}
+
+/// All deviations of one fixture.
+#[derive(Debug)]
+pub struct Report {
+    name: String,
+    /// Each quantity's deviation.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// What is out of bounds.
+    pub fn failures(&self) -> impl Iterator<Item = &Check> {
+        let outside = |check: &&Check| check.deviation.is_nan() || check.deviation > check.bound;
+        self.checks.iter().filter(outside)
+    }
+}
+
+impl fmt::Display for Report {
+    /// The fixture's name, then each deviation and its bound, on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.name)?;
+        for Check { what, deviation, bound } in &self.checks {
+            write!(f, " {what} {deviation:.1e} (≤ {bound:.1e});")?;
+        }
+        Ok(())
+    }
+}
+
+/// What may differ how much.
+///
+/// A tolerance is ten times PyTorch's own deviation in float32, and at least 1e-5. Norms of
+/// gradients, statistics and weights have no deviation of their own in the fixtures: theirs is the
+/// largest of what they follow from.
+struct Tolerance<'a> {
+    deviations: &'a BTreeMap<String, f64>,
+    /// Instead of all that: one bound for everything (float64 runs).
+    fixed: Option<f64>,
+}
+
+impl Tolerance<'_> {
+    fn of(&self, what: &str) -> f64 {
+        self.bound(self.deviations.get(what).copied().unwrap_or_default())
+    }
+
+    fn of_largest(&self, prefixes: &[&str]) -> f64 {
+        let follows = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        let related = self.deviations.iter().filter(|(name, _)| follows(name));
+        self.bound(related.fold(0.0, |largest, (_, deviation)| deviation.max(largest)))
+    }
+
+    fn bound(&self, deviation: f64) -> f64 {
+        self.fixed.unwrap_or((10.0 * deviation).max(1e-5))
+    }
+}
+
+/// Runs the fixture's events in `dtype`: forward, backward, statistics, evaluation, SGD steps.
+///
+/// In f64 every bound is `fixed`.
+///
+/// # Errors
+/// If the model cannot be built, or has other parameters than the fixture.
+pub fn run(fixture: &Fixture, dtype: DType, fixed: Option<f64>) -> Result<Report> {
+    let tolerance = Tolerance { deviations: &fixture.float32_deviation, fixed };
+    let (store, model) = build(fixture, dtype)?;
+    let image = Tracked::constant(fixture.images()?.to_dtype(dtype)?);
+    let labels = fixture.labels()?;
+    let mut checks = Vec::new();
+
+    let (output, first_losses, first_gradients) = train_step(&*model, &image, &labels)?;
+    compare_output("train", &output, fixture, &tolerance, &mut checks)?;
+    drop(output);
+    compare_gradients(&first_gradients, &store, fixture, &tolerance, &mut checks)?;
+    let statistics = norms(&store.buffers())?;
+    let expected = &fixture.buffer_l2_after_first_forward;
+    let bound = tolerance.of_largest(&["train.", "eval."]);
+    checks.push(worst("buffer_l2", &statistics, expected, bound)?);
+
+    let output = no_grad(|| model.forward(&image, Mode::Eval))?;
+    compare_output("eval", &output, fixture, &tolerance, &mut checks)?;
+
+    let config = SgdConfig {
+        lr: fixture.sgd.lr,
+        momentum: fixture.sgd.momentum,
+        weight_decay: fixture.sgd.weight_decay,
+        nesterov: false,
+    };
+    let parameters = store.parameters();
+    let velocities = parameters.iter().map(|(_, var)| var.zeros_like());
+    let velocities = velocities.collect::<candle_core::Result<Vec<_>>>()?;
+    let (mut trajectory, mut gradients) = (vec![first_losses], first_gradients);
+    for step in 0..fixture.sgd.steps {
+        if step > 0 {
+            let (_, losses, new) = train_step(&*model, &image, &labels)?;
+            trajectory.push(losses);
+            gradients = new;
+        }
+        for ((_, var), velocity) in parameters.iter().zip(&velocities) {
+            // PyTorch leaves a parameter alone that has no gradient, weight decay included.
+            if let Some(gradient) = gradients.get(var.as_tensor()) {
+                sgd_step(var.as_tensor(), velocity, gradient, &config, step == 0)?;
+            }
+        }
+    }
+    let deviation = trajectory_deviation(&trajectory, &fixture.loss_trajectory)?;
+    let bound = tolerance.of("loss_trajectory");
+    checks.push(Check { what: "loss_trajectory".into(), deviation, bound });
+    let bound = tolerance.of_largest(&["grad.", "loss_trajectory"]);
+    let weights = norms(&parameters)?;
+    checks.push(worst("param_l2_after", &weights, &fixture.param_l2_after, bound)?);
+    Ok(Report { name: fixture.name.clone(), checks })
+}
+
+/// The fixture's model with the fixture's weights.
+fn build(fixture: &Fixture, dtype: DType) -> Result<(ParamStore, Box<dyn Classifier>)> {
+    let store = ParamStore::new(0, dtype, Device::Cpu);
+    let options = BuildOptions {
+        bn_momentum: fixture.bn_momentum,
+        dropout: Some(0.0),
+        ..BuildOptions::new(fixture.num_classes)
+    };
+    let model = fixture.model()?.build(fixture.variant()?, &options, store.var_builder())?;
+    let shapes = |tensors: &[(String, candle_core::Var)]| -> BTreeMap<String, Vec<usize>> {
+        tensors.iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect()
+    };
+    same_keys("parameters", &shapes(&store.parameters()), &fixture.parameters)?;
+    same_keys("buffers", &shapes(&store.buffers()), &fixture.buffers)?;
+    ensure!(
+        store.parameter_count() == fixture.parameter_count,
+        "{} parameters instead of {}",
+        store.parameter_count(),
+        fixture.parameter_count
+    );
+    let cost = fixture.model()?.cost(fixture.variant()?, fixture.num_classes)?;
+    ensure!(cost.parameters == fixture.parameter_count as u64, "the cost says {cost:?}");
+    store.load(fixture.initial_weights()?, true)?;
+    Ok((store, model))
+}
+
+fn same_keys(
+    what: &str,
+    ours: &BTreeMap<String, Vec<usize>>,
+    theirs: &BTreeMap<String, Vec<usize>>,
+) -> Result<()> {
+    let ours: BTreeSet<_> = ours.iter().collect();
+    let theirs: BTreeSet<_> = theirs.iter().collect();
+    let missing: Vec<_> = theirs.difference(&ours).collect();
+    let unexpected: Vec<_> = ours.difference(&theirs).collect();
+    ensure!(
+        missing.is_empty() && unexpected.is_empty(),
+        "{what}: missing {missing:?}, unexpected {unexpected:?}"
+    );
+    Ok(())
+}
+
+fn train_step(
+    model: &dyn Classifier,
+    image: &Tracked,
+    labels: &Tensor,
+) -> Result<(Output, Losses, GradStore)> {
+    let output = model.forward(image, Mode::Train { seed: 0 })?;
+    let loss = abn_core::loss(&output, labels)?;
+    let gradients = loss.total.backward()?;
+    let losses = Losses {
+        att: loss.attention.as_ref().map(scalar).transpose()?,
+        per: scalar(&loss.perception)?,
+        total: scalar(&loss.total)?,
+    };
+    Ok((output, losses, gradients))
+}
+
+fn compare_output(
+    when: &str,
+    output: &Output,
+    fixture: &Fixture,
+    tolerance: &Tolerance,
+    checks: &mut Vec<Check>,
+) -> Result<()> {
+    let mut ours = vec![("per_logits", &output.logits)];
+    if let Some(attention) = &output.attention {
+        ours.push(("att_logits", &attention.logits));
+        ours.push(("attention", &attention.map));
+    }
+    ensure!(output.attention.is_some() == (fixture.variant()? == Variant::Abn));
+    for (name, tensor) in ours {
+        let what = format!("{when}.{name}");
+        let expected = fixture.tensors.get(&what).with_context(|| format!("no `{what}`"))?;
+        let (deviation, bound) = (distance(tensor.value(), expected)?, tolerance.of(&what));
+        checks.push(Check { what, deviation, bound });
+    }
+    Ok(())
+}
+
+fn compare_gradients(
+    gradients: &GradStore,
+    store: &ParamStore,
+    fixture: &Fixture,
+    tolerance: &Tolerance,
+    checks: &mut Vec<Check>,
+) -> Result<()> {
+    let mut found = BTreeMap::new();
+    for (name, var) in store.parameters() {
+        let gradient = gradients.get(var.as_tensor());
+        let expected =
+            fixture.grad_l2.get(&name).with_context(|| format!("no grad_l2 of {name}"))?;
+        ensure!(
+            gradient.is_some() == expected.is_some(),
+            "{name}: gradient {}, expected norm {expected:?}",
+            if gradient.is_some() { "present" } else { "absent" }
+        );
+        let Some(gradient) = gradient else { continue };
+        let what = format!("grad.{name}");
+        if let Some(expected) = fixture.tensors.get(&what) {
+            let (deviation, bound) = (distance(gradient, expected)?, tolerance.of(&what));
+            checks.push(Check { what, deviation, bound });
+        }
+        found.insert(name, norm(gradient)?);
+    }
+    let expected = fixture.grad_l2.iter().filter_map(|(name, l2)| Some((name.clone(), (*l2)?)));
+    let expected: BTreeMap<String, f64> = expected.collect();
+    checks.push(worst("grad_l2", &found, &expected, tolerance.of_largest(&["grad."]))?);
+    Ok(())
+}
+
+/// The largest difference of two sets of norms, relative to the norm of the layer's tensors
+/// together: where a layer's bias or mean is a sum that cancels (the gradient of a bias before
+/// batch norm is 0 but for rounding), its rounding errors are as large as its neighbours'.
+fn worst(
+    what: &str,
+    found: &BTreeMap<String, f64>,
+    expected: &BTreeMap<String, f64>,
+    bound: f64,
+) -> Result<Check> {
+    ensure!(found.keys().eq(expected.keys()), "{what}: other names than the fixture's");
+    let layer = |name: &str| name.rsplit_once('.').map_or("", |(layer, _)| layer).to_owned();
+    let mut squares = BTreeMap::<String, f64>::new();
+    for (name, norm) in expected {
+        *squares.entry(layer(name)).or_default() += norm * norm;
+    }
+    let mut worst = Check { what: what.to_owned(), deviation: 0.0, bound };
+    for (name, expected) in expected {
+        let deviation = (found[name] - expected).abs() / squares[&layer(name)].sqrt();
+        if deviation.is_nan() || deviation > worst.deviation {
+            worst = Check { what: format!("{what}[{name}]"), deviation, bound };
+        }
+    }
+    Ok(worst)
+}
+
+fn trajectory_deviation(found: &[Losses], expected: &[Losses]) -> Result<f64> {
+    ensure!(found.len() == expected.len(), "the fixture has {} steps", expected.len());
+    let mut deviation: f64 = 0.0;
+    for (found, expected) in found.iter().zip(expected) {
+        ensure!(found.att.is_some() == expected.att.is_some(), "attention loss in one of the two");
+        let pairs = [(found.per, expected.per), (found.total, expected.total)];
+        for (found, expected) in pairs.into_iter().chain(found.att.zip(expected.att)) {
+            let difference = ((found - expected) / expected).abs();
+            deviation = if difference.is_nan() { f64::NAN } else { deviation.max(difference) };
+        }
+    }
+    Ok(deviation)
+}
+
+fn scalar(value: &Tracked) -> Result<f64> {
+    Ok(value.value().to_dtype(DType::F64)?.to_scalar::<f64>()?)
+}
+
+fn norms(tensors: &[(String, candle_core::Var)]) -> Result<BTreeMap<String, f64>> {
+    tensors.iter().map(|(name, var)| Ok((name.clone(), norm(var.as_tensor())?))).collect()
+}
+
+fn norm(tensor: &Tensor) -> Result<f64> {
+    Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
+}
+
+/// ‖ours − expected‖ / ‖expected‖
+fn distance(ours: &Tensor, expected: &Tensor) -> Result<f64> {
+    ensure!(ours.dims() == expected.dims(), "{:?} instead of {:?}", ours.dims(), expected.dims());
+    let expected = expected.to_dtype(DType::F64)?;
+    Ok(norm(&(ours.to_dtype(DType::F64)? - &expected)?)? / norm(&expected)?)
+}

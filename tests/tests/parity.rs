@@ -1,0 +1,74 @@
+//! Parity with the authors' released code and torchvision: `cargo test -p abn-tests parity`.
+//!
+//! `-- --nocapture` prints each deviation and its bound. `ABN_PARITY_DIR` names a folder of further
+//! fixtures.
+
+use std::path::{Path, PathBuf};
+
+use abn_tests::fixture::Fixture;
+use abn_tests::parity;
+use candle_core::DType;
+
+fn committed() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// Runs every fixture in a folder; returns how many ran and what went wrong.
+fn run_all(folder: &Path) -> (usize, Vec<String>) {
+    let (mut ran, mut failures) = (0, Vec::new());
+    for fixture in Fixture::all(folder).expect("readable fixtures") {
+        let name = &fixture.name;
+        if fixture.is_of_a_family_to_come() {
+            println!("{name}: skipped, there is no `{}` here yet", fixture.config.arch);
+            continue;
+        }
+        ran += 1;
+        match parity::run(&fixture, DType::F32, None) {
+            Ok(report) => {
+                println!("{report}");
+                let outside = failures.len();
+                failures.extend(report.failures().map(|check| format!("{name}: {check:?}")));
+                if failures.len() > outside {
+                    failures.push(in_double_precision(&fixture));
+                }
+            }
+            Err(error) => failures.push(format!("{name}: {error:#}")),
+        }
+    }
+    (ran, failures)
+}
+
+/// For a fixture that failed: is it the code, or a ReLU that rounding switched the other way?
+fn in_double_precision(fixture: &Fixture) -> String {
+    match parity::run(fixture, DType::F64, None) {
+        Ok(report) => format!("  (in double precision {report})"),
+        Err(error) => format!("  (in double precision: {error:#})"),
+    }
+}
+
+#[test]
+fn parity_of_all_fixtures() {
+    let (ran, failures) = run_all(&committed());
+    assert!(failures.is_empty(), "out of bounds:\n{}", failures.join("\n"));
+    assert_eq!(ran, 6, "six of the fixtures are of families that exist");
+}
+
+#[test]
+fn parity_of_further_fixtures() {
+    let Some(folder) = std::env::var_os("ABN_PARITY_DIR") else { return };
+    let (_, failures) = run_all(Path::new(&folder));
+    assert!(failures.is_empty(), "out of bounds:\n{}", failures.join("\n"));
+}
+
+/// Single precision hides small errors behind its rounding; in double precision model and gradients
+/// must agree as far as the fixtures' float32 tensors go.
+#[test]
+fn parity_in_double_precision() {
+    for name in ["cifar_resnet20_abn", "cifar_wrn16_2_abn", "cifar_resnext29_2x64d_abn"] {
+        let fixture = Fixture::read(&committed().join(name).with_extension("json")).unwrap();
+        let report = parity::run(&fixture, DType::F64, Some(1e-7)).unwrap();
+        println!("float64 {report}");
+        let failures: Vec<_> = report.failures().collect();
+        assert!(failures.is_empty(), "{name} in double precision: {failures:?}");
+    }
+}
