@@ -23,6 +23,14 @@ pub struct Check {
     pub bound: f64,
 }
 
+impl Check {
+    /// Whether the quantity is of a forward pass on the fixture's own weights: outputs and the
+    /// batch statistics they left.
+    pub fn is_of_a_forward_pass(&self) -> bool {
+        ["train.", "eval.", "buffer_l2"].iter().any(|prefix| self.what.starts_with(prefix))
+    }
+}
+
 /// All deviations of one fixture.
 #[derive(Debug)]
 pub struct Report {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use abn_tests::fixture::Fixture;
-use abn_tests::parity;
+use abn_tests::parity::{self, Report};
 use candle_core::DType;
 
 fn committed() -> PathBuf {
@@ -26,10 +26,12 @@ fn run_all(folder: &Path) -> (usize, Vec<String>) {
         match parity::run(&fixture, DType::F32, None) {
             Ok(report) => {
                 println!("{report}");
-                let outside = failures.len();
-                failures.extend(report.failures().map(|check| format!("{name}: {check:?}")));
-                if failures.len() > outside {
-                    failures.push(in_double_precision(&fixture));
+                let outside = report.failures().map(|check| format!("{check:?}"));
+                let outside = outside.collect::<Vec<_>>().join(", ");
+                match is_rounding(&fixture, &report) {
+                    _ if outside.is_empty() => {}
+                    Ok(double) => println!("{name}: rounding, not code: {outside}\n  {double}"),
+                    Err(double) => failures.push(format!("{name}: {outside}\n  {double}")),
                 }
             }
             Err(error) => failures.push(format!("{name}: {error:#}")),
@@ -38,11 +40,25 @@ fn run_all(folder: &Path) -> (usize, Vec<String>) {
     (ran, failures)
 }
 
-/// For a fixture that failed: is it the code, or a ReLU that rounding switched the other way?
-fn in_double_precision(fixture: &Fixture) -> String {
-    match parity::run(fixture, DType::F64, None) {
-        Ok(report) => format!("  (in double precision {report})"),
-        Err(error) => format!("  (in double precision: {error:#})"),
+/// What double precision must agree to: the fixtures' tensors are stored as float32.
+const DOUBLE: f64 = 1e-6;
+
+/// Whether what is out of bounds in single precision is rounding: an input of a ReLU so close to
+/// zero that it falls on the other side changes gradients by far more than rounding itself, and
+/// ten times what PyTorch happened to see does not bound that. Then the forward passes, which have
+/// no such jump, are within bounds, and *everything* agrees in double precision, far more closely
+/// than any bound in single precision asks for. `Ok` says so, `Err` what speaks against it.
+fn is_rounding(fixture: &Fixture, single: &Report) -> Result<String, String> {
+    if single.failures().next().is_none() {
+        return Ok(String::new());
+    }
+    if let Some(forward) = single.failures().find(|check| check.is_of_a_forward_pass()) {
+        return Err(format!("{} has no jump that could explain it", forward.what));
+    }
+    match parity::run(fixture, DType::F64, Some(DOUBLE)) {
+        Ok(double) if double.failures().next().is_none() => Ok(format!("in float64 {double}")),
+        Ok(double) => Err(format!("nor is float64 within bounds: {double}")),
+        Err(error) => Err(format!("in float64: {error:#}")),
     }
 }
 

@@ -14,10 +14,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-// Activations are large and short-lived: the system's allocator returns their pages at each step.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Tables, figures, datasets and benches", version)]
 enum Command {
@@ -31,6 +27,7 @@ enum Command {
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    abn_ops::keep_freed_memory();
     let Err(error) = run(Command::parse()) else { return ExitCode::SUCCESS };
     if let Some(abn_train::Error::Stopped { .. }) = error.downcast_ref() {
         eprintln!("{error}");

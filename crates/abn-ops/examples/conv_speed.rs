@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 use abn_ops::{Conv2dConfig, Result, Tracked, conv2d};
 use candle_core::{Device, Tensor};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Network, batch, size, input and output channels, kernel, stride, groups.
 type Layer = (&'static str, usize, usize, usize, usize, usize, usize, usize);
 
@@ -55,6 +52,7 @@ const LAYERS: &[Layer] = &[
 ];
 
 fn main() -> Result<()> {
+    abn_ops::keep_freed_memory();
     let mut args = std::env::args().skip(1);
     let filter = args.next().unwrap_or_default();
     let seconds = args.next().and_then(|s| s.parse().ok()).unwrap_or(0.3);

@@ -15,6 +15,7 @@ mod host;
 mod layout;
 mod linear;
 mod loss;
+mod memory;
 mod parallel;
 mod pool;
 mod scratch;
@@ -36,6 +37,7 @@ pub use host::Element;
 pub use layout::{reshape, to_channels_first, to_channels_last};
 pub use linear::linear;
 pub use loss::{bce_with_logits, softmax, softmax_cross_entropy};
+pub use memory::keep_freed_memory;
 pub use pool::{
     Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, global_max_pool, max_pool2d,
 };
