@@ -25,6 +25,8 @@ pub enum Architecture {
     Vgg {
         /// One of [`Vgg::LAYERS`].
         layers: usize,
+        /// Channels of the first stage.
+        width: usize,
         /// For which images.
         size: VggSize,
     },
@@ -71,7 +73,9 @@ impl Architecture {
                     && within(widen_factor, MAX_WIDTH)
                     && CifarResNeXt::blocks(depth).is_some()
             }
-            Self::Vgg { layers, .. } => Vgg::LAYERS.contains(&layers),
+            Self::Vgg { layers, width, .. } => {
+                Vgg::LAYERS.contains(&layers) && within(width, 64 * MAX_WIDTH)
+            }
             Self::ResNet { depth } => ResNet::DEPTHS.contains(&depth),
         }
     }
@@ -92,7 +96,10 @@ impl Architecture {
                  cardinality C from 1 to {MAX_CARDINALITY} and width W from 1 to {}",
                 64 * MAX_WIDTH
             ),
-            Self::Vgg { .. } => "VGGs have 11, 13, 16 or 19 layers".to_owned(),
+            Self::Vgg { .. } => format!(
+                "VGGs have 11, 13, 16 or 19 layers and a width from 1 to {}",
+                64 * MAX_WIDTH
+            ),
         };
         Error::InvalidModel { name: self.to_string(), reason }
     }
@@ -115,8 +122,14 @@ impl fmt::Display for Architecture {
                     other => write!(f, "-k{other}"),
                 }
             }
-            Self::Vgg { layers, size: VggSize::ImageNet } => write!(f, "vgg{layers}-bn"),
-            Self::Vgg { layers, size: VggSize::Cifar } => write!(f, "cifar-vgg{layers}-bn"),
+            Self::Vgg { layers, width, size } => {
+                let cifar = if *size == VggSize::Cifar { "cifar-" } else { "" };
+                write!(f, "{cifar}vgg{layers}-bn")?;
+                match *width {
+                    Vgg::WIDTH => Ok(()),
+                    other => write!(f, "-w{other}"),
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Models by name.
 
-use crate::{Architecture, Error, ModelSpec, ResNeXtConfig, ResNet, Result, VggSize};
+use crate::{Architecture, Error, ModelSpec, ResNeXtConfig, ResNet, Result, Vgg, VggSize};
 
 /// The members of each family that people know. [`find`] knows every other size too.
 const LISTED: [&str; 25] = [
@@ -40,7 +40,7 @@ pub fn catalogue() -> Vec<ModelSpec> {
 ///
 /// `resnetD` (D of 18, 34, 50, 101, 152: for ImageNet; any other 6n+2, or `cifar-resnetD`: for
 /// 32×32 images), `wrn-D-K`, `resnextD-CxWd` (`…-kF` for a widening factor other than 4), `vggL-bn`,
-/// `cifar-vggL-bn`.
+/// `cifar-vggL-bn` (`…-wW` for a first stage of other than 64 channels).
 ///
 /// # Errors
 /// [`Error::UnknownModel`] with the nearest names, or [`Error::InvalidModel`] if the family has no
@@ -82,9 +82,12 @@ fn parse(name: &str) -> Option<Architecture> {
         None => (false, name),
     };
     if let Some(layers) = member.strip_prefix("vgg") {
-        let layers = number(layers.strip_suffix("-bn")?)?;
+        let (layers, width) = match layers.split_once("-bn-w") {
+            Some((layers, width)) => (layers, number(width)?),
+            None => (layers.strip_suffix("-bn")?, Vgg::WIDTH),
+        };
         let size = if cifar { VggSize::Cifar } else { VggSize::ImageNet };
-        return Some(Architecture::Vgg { layers, size });
+        return Some(Architecture::Vgg { layers: number(layers)?, width, size });
     }
     let depth = number(member.strip_prefix("resnet")?)?;
     if !cifar && ResNet::DEPTHS.contains(&depth) {

@@ -182,8 +182,8 @@ impl ModelSpec {
             Architecture::CifarResNeXt(config) => {
                 join.classifier(CifarResNeXt::new(config, &backbone, vb)?)
             }
-            Architecture::Vgg { layers, size } => {
-                join.classifier(Vgg::new(layers, size, &backbone, vb)?)
+            Architecture::Vgg { layers, width, size } => {
+                join.classifier(Vgg::new(layers, width, size, &backbone, vb)?)
             }
             Architecture::ResNet { depth } => join.classifier(ResNet::new(depth, &backbone, vb)?),
         }

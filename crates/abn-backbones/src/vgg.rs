@@ -8,13 +8,13 @@ use candle_nn::VarBuilder;
 
 use crate::{Architecture, BackboneOptions};
 
-/// Channels of the five stages.
-const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
+/// Channels of the five stages, in multiples of the first's.
+const WIDENING: [usize; 5] = [1, 2, 4, 8, 8];
 
 /// What images a VGG is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VggSize {
-    /// 32×32: two fully connected layers of 512.
+    /// 32×32: two fully connected layers of 512 (at the usual width).
     Cifar,
     /// 224×224: torchvision's, two fully connected layers of 4096 on 7×7 features.
     ImageNet,
@@ -29,10 +29,11 @@ impl VggSize {
         }
     }
 
+    /// Width of the hidden fully connected layers, in multiples of the first stage's channels.
     fn hidden(self) -> usize {
         match self {
-            Self::Cifar => 512,
-            Self::ImageNet => 4096,
+            Self::Cifar => 8,
+            Self::ImageNet => 64,
         }
     }
 
@@ -66,9 +67,14 @@ pub struct Vgg {
     trunk: Option<Vec<ConvNorm>>,
     classifier: Classifier,
     size: VggSize,
+    /// Channels of the extractor's feature map.
+    channels: usize,
 }
 
 impl Vgg {
+    /// Channels of the first stage, as published.
+    pub const WIDTH: usize = 64;
+
     /// Number of layers with weights there are.
     pub const LAYERS: [usize; 4] = [11, 13, 16, 19];
 
@@ -83,24 +89,27 @@ impl Vgg {
         })
     }
 
-    /// A network with one of the [`Vgg::LAYERS`].
+    /// A network with one of the [`Vgg::LAYERS`]; `width` channels in the first stage
+    /// ([`Vgg::WIDTH`] as published) and in proportion everywhere else.
     ///
     /// # Errors
     /// If the number of layers is another, or the store holds a parameter of the same name with
     /// another shape.
     pub fn new(
         layers: usize,
+        width: usize,
         size: VggSize,
         options: &BackboneOptions,
         vb: VarBuilder,
     ) -> crate::Result<Self> {
-        let architecture = Architecture::Vgg { layers, size };
+        let architecture = Architecture::Vgg { layers, width, size };
         let counts = Self::counts(layers).ok_or_else(|| architecture.invalid())?;
-        Ok(Self::with_stages(counts, size, options, vb)?)
+        Ok(Self::with_stages(counts, width, size, options, vb)?)
     }
 
     fn with_stages(
         counts: [usize; 5],
+        width: usize,
         size: VggSize,
         options: &BackboneOptions,
         vb: VarBuilder,
@@ -108,8 +117,9 @@ impl Vgg {
         let mut stages = Vec::new();
         // torchvision numbers convolution, batch norm, ReLU and max-pool in one sequence.
         let (mut index, mut from) = (0, 3);
-        for (count, to) in counts.into_iter().zip(CHANNELS) {
+        for (count, widening) in counts.into_iter().zip(WIDENING) {
             let mut stage = Vec::new();
+            let to = width * widening;
             for _ in 0..count {
                 stage.push(conv_norm_relu(from, to, index, options, &vb.pp("features"))?);
                 index += 3;
@@ -118,17 +128,18 @@ impl Vgg {
             index += 1;
             stages.push(stage);
         }
-        let width = CHANNELS[size.extractor() - 1];
+        let channels = width * WIDENING[size.extractor() - 1];
         let trunk = || {
             let layer =
-                |i: usize| conv_norm_relu(width, width, 3 * i, options, &vb.pp("att_layer"));
+                |i: usize| conv_norm_relu(channels, channels, 3 * i, options, &vb.pp("att_layer"));
             (0..2).map(layer).collect::<Result<_>>()
         };
         Ok(Self {
             stages,
             trunk: options.attention.then(trunk).transpose()?,
-            classifier: Classifier::new(size, options, vb.pp("classifier"))?,
+            classifier: Classifier::new(width, size, options, vb.pp("classifier"))?,
             size,
+            channels,
         })
     }
 }
@@ -183,7 +194,7 @@ impl Backbone for Vgg {
     }
 
     fn trunk_channels(&self) -> Option<usize> {
-        self.trunk.as_ref().map(|_| CHANNELS[self.size.extractor() - 1])
+        self.trunk.as_ref().map(|_| self.channels)
     }
 }
 
@@ -196,9 +207,10 @@ struct Classifier {
 }
 
 impl Classifier {
-    fn new(size: VggSize, options: &BackboneOptions, vb: VarBuilder) -> Result<Self> {
-        let (pooled, width, init) = (size.pooled(), size.hidden(), size.init());
-        let features = CHANNELS[4] * pooled * pooled;
+    fn new(width: usize, size: VggSize, options: &BackboneOptions, vb: VarBuilder) -> Result<Self> {
+        let (pooled, init) = (size.pooled(), size.init());
+        let features = width * WIDENING[4] * pooled * pooled;
+        let width = width * size.hidden();
         let hidden = |inputs, index: usize| {
             let linear = Linear::new(inputs, width, init, vb.pp(index))?;
             Ok::<_, Error>((linear, Dropout::new(options.dropout, &vb.pp(index + 2))))

@@ -29,6 +29,7 @@ pub mod idx;
 mod loader;
 mod memory;
 mod open;
+mod resize;
 pub mod rng;
 mod transform;
 
@@ -39,4 +40,5 @@ pub use folder::{FolderDataset, read_image};
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use memory::MemoryDataset;
 pub use open::{DATASETS, DatasetInfo, open};
+pub use resize::resize;
 pub use transform::{Fit, Transform};

@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use image::imageops::{FilterType, resize};
-use image::{GrayImage, RgbImage};
-
 use crate::dataset::{Image, Normalisation};
 use crate::error::{Error, Result};
+use crate::resize::resize;
 use crate::rng::Stream;
 
 /// Channels of a network's input.
@@ -123,7 +121,7 @@ impl Transform {
             return Ok(Cow::Borrowed(image));
         }
         match self.fit {
-            Fit::Resize => Ok(Cow::Owned(resized(image, side)?)),
+            Fit::Resize => Ok(Cow::Owned(resize(image, side, side)?)),
             Fit::Pad if width == height && width < side && (side - width).is_multiple_of(2) => {
                 Ok(Cow::Borrowed(image))
             }
@@ -180,24 +178,6 @@ impl Transform {
             }
         }
     }
-}
-
-/// The image at `side` × `side`.
-fn resized(image: &Image, side: usize) -> Result<Image> {
-    let pixels = |n: usize| {
-        u32::try_from(n).map_err(|_| Error::Config(format!("an image side of {n} pixels")))
-    };
-    let (width, height, side_pixels) = (pixels(image.width)?, pixels(image.height)?, pixels(side)?);
-    let bytes = image.data.clone();
-    let wrong = || Error::Config("an image without the bytes its size asks for".to_owned());
-    let data = if image.channels == 1 {
-        let source = GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?;
-        resize(&source, side_pixels, side_pixels, FilterType::Triangle).into_raw()
-    } else {
-        let source = RgbImage::from_raw(width, height, bytes).ok_or_else(wrong)?;
-        resize(&source, side_pixels, side_pixels, FilterType::Triangle).into_raw()
-    };
-    Ok(Image { width: side, height: side, channels: image.channels, data })
 }
 
 #[cfg(test)]
