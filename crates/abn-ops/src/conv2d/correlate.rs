@@ -284,6 +284,10 @@ unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Ele
                 }
             }
         }
+        // A copy, so that only it is indexed by loops too large to unroll: the sums themselves must
+        // stay in registers.
+        let mut finished = sums;
+        let finished = std::hint::black_box(&mut finished);
         // Whatever is to happen to finished sums (statistics, scale and shift) belongs here.
         for i in 0..MR {
             let before = match job.start {
@@ -293,10 +297,10 @@ unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Ele
             };
             if let Some(before) = before {
                 for v in 0..NV {
-                    sums[i][v] = sums[i][v].add(before[v]);
+                    finished[i][v] = finished[i][v].add(before[v]);
                 }
             }
-            put(sums[i], to[i], job.columns);
+            put(finished[i], to[i], job.columns);
         }
     }
 }
