@@ -94,3 +94,32 @@ pub fn markdown(results: &Results) -> String {
     );
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::results;
+
+    #[test]
+    fn every_family_is_one_line_in_each_rendering() {
+        let results = results();
+        let text = text(&results);
+        let markdown = markdown(&results);
+        for rendering in [&text, &markdown] {
+            let line = rendering.lines().find(|line| line.contains("resnet8")).expect(rendering);
+            for cell in ["ResNet", "21.00 ± 1.41", "19.00", "-2.00", "1.23 M / 2.00 M", "300 / 100"]
+            {
+                assert!(line.contains(cell), "{cell}: {line}");
+            }
+        }
+        assert!(markdown.contains("not the paper's data"));
+    }
+
+    #[test]
+    fn counts_are_short() {
+        assert_eq!(
+            [999, 1_234, 5_000_000, 12_127_249_408].map(count),
+            ["999", "1.2 k", "5.00 M", "12.13 G"]
+        );
+    }
+}

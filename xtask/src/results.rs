@@ -111,3 +111,61 @@ impl Results {
         baselines.filter_map(move |baseline| Some(Pair { baseline, abn: abn(baseline)? }))
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    fn outcome(variant: &str, seed: u64, test_error: f64, images_per_second: f64) -> Outcome {
+        let abn = variant == "abn";
+        let summary = Summary {
+            model: "resnet8".into(),
+            variant: variant.into(),
+            dataset: "fashion-mnist-mini".into(),
+            seed,
+            epochs: 3,
+            test_error,
+            test_error_attention: abn.then_some(22.0),
+            best_test_error: test_error,
+            best_epoch: 3,
+            train_loss: 0.5,
+            parameters: if abn { 2_000_000 } else { 1_234_567 },
+            multiply_adds: 12_000_000,
+            images_per_second,
+            seconds: 10.0,
+        };
+        Outcome { row: "ResNet".into(), folder: "runs/none".into(), summary }
+    }
+
+    /// A row whose baseline has two seeds.
+    pub fn results() -> Results {
+        let outcomes = [
+            outcome("baseline", 0, 20.0, 200.0),
+            outcome("baseline", 1, 22.0, 400.0),
+            outcome("abn", 0, 19.0, 100.0),
+        ];
+        Results::new("Table 2", "some data", &outcomes)
+    }
+
+    #[test]
+    fn seeds_are_averaged_and_variants_paired() {
+        let results = results();
+        assert_eq!(results.rows.len(), 2);
+        let pairs: Vec<_> = results.pairs().collect();
+        assert_eq!(pairs.len(), 1);
+        assert_eq!((pairs[0].baseline.error, pairs[0].difference()), (21.0, -2.0));
+        assert_eq!(pairs[0].baseline.images_per_second, 300.0);
+        assert_eq!(pairs[0].baseline.seeds, [0, 1]);
+    }
+
+    #[test]
+    fn the_json_has_what_a_program_needs_of_each_row() {
+        let json = serde_json::to_value(results()).unwrap();
+        let row = &json["rows"][1];
+        for key in
+            ["model", "variant", "dataset", "seeds", "error", "parameters", "images_per_second"]
+        {
+            assert!(!row[key].is_null(), "{key}: {row}");
+        }
+    }
+}

@@ -149,3 +149,37 @@ fn plan(table: &TableFile, args: &Args, out: &Path) -> Result<Vec<Planned>> {
     }
     Ok(runs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quick() -> TableFile {
+        toml::from_str(include_str!("../../recipes/table2-quick.toml")).unwrap()
+    }
+
+    fn args(rows: &[&str], seeds: u64) -> Args {
+        let rows = rows.iter().map(|&row| row.to_owned()).collect();
+        Args { quick: true, rows, seeds, out: None, force: false }
+    }
+
+    #[test]
+    fn the_quick_plan_trains_every_family_with_and_without_attention() {
+        let plan = plan(&quick(), &args(&[], 2), Path::new("out")).unwrap();
+        let mut folders: Vec<_> = plan.iter().map(|planned| &planned.folder).collect();
+        folders.sort();
+        folders.dedup();
+        assert_eq!(folders.len(), 4 * 2 * 2, "each run has a folder of its own");
+        let rows: Vec<_> = plan.iter().step_by(4).map(|planned| planned.row.as_str()).collect();
+        assert_eq!(rows, ["ResNet", "Wide ResNet", "ResNeXt", "VGG"]);
+    }
+
+    #[test]
+    fn rows_are_chosen_by_part_of_their_name() {
+        let chosen =
+            |rows: &[&str]| plan(&quick(), &args(rows, 1), Path::new("out")).map(|plan| plan.len());
+        assert_eq!(chosen(&["wide-resnet"]).unwrap(), 2);
+        assert_eq!(chosen(&["resnet"]).unwrap(), 4, "ResNet and Wide ResNet");
+        assert!(chosen(&["densenet"]).unwrap_err().to_string().contains("the rows are ResNet"));
+    }
+}
