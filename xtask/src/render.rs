@@ -15,9 +15,9 @@ pub const HEAD: [&str; 8] = [
     "Baseline error %",
     "ABN error %",
     "Difference",
-    "Parameters (baseline / ABN)",
+    "Parameters",
     "Multiply-adds",
-    "Training images/s",
+    "Images/s",
 ];
 
 /// A family's cells, under [`HEAD`].
@@ -90,7 +90,8 @@ pub fn markdown(results: &Results) -> String {
     let _ = writeln!(
         out,
         "\nTop-1 test error after the last epoch, of the perception branch for ABN; difference in percentage \
-         points, below zero where ABN is better. Speed is that of this machine, data loading included."
+         points, below zero where ABN is better. Where a cell has two numbers, the baseline's is first. Images \
+         per second are those of training on this machine, data loading included."
     );
     out
 }

@@ -132,7 +132,8 @@ pub fn html(results: &Results, outcomes: &[Outcome], answers: &[Answers]) -> Res
     page.notice(QUICK);
     page.text(&format!(
         "Data: {}. Top-1 test error after the last epoch; for ABN that of the perception branch. \
-         The difference is in percentage points, below zero where ABN is better.",
+         The difference is in percentage points, below zero where ABN is better. Where a cell has \
+         two numbers, the baseline's is first; images per second are those of training.",
         results.dataset_note
     ));
     let rows: Vec<_> = results.pairs().map(|pair| render::cells(&pair)).collect();
