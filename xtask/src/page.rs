@@ -137,7 +137,8 @@ polyline.line-2, circle.line-2 { stroke: var(--a); stroke-dasharray: 5 4; }
 polyline.line-3, circle.line-3 { stroke: var(--b); stroke-dasharray: 5 4; }
 circle.dot { fill: var(--paper); stroke-width: 1.5; stroke-dasharray: none; }
 .legend { margin: 2px 0 0; font-size: .8rem; color: var(--dim); }
-.key { display: inline-block; width: 18px; margin: 0 5px 3px 10px; border-top: 2px solid; vertical-align: middle; }
+.entry { white-space: nowrap; margin-right: 12px; }
+.key { display: inline-block; width: 18px; margin: 0 5px 3px 0; border-top: 2px solid; vertical-align: middle; }
 .key.line-0, .key.line-2 { border-color: var(--a); } .key.line-1, .key.line-3 { border-color: var(--b); }
 .key.line-2, .key.line-3 { border-top-style: dashed; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }

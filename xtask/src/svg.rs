@@ -98,7 +98,12 @@ pub fn line_chart(x_label: &str, y_label: &str, series: &[Series]) -> String {
     }
     svg.push_str("</svg><p class=\"legend\">");
     for s in series {
-        let _ = write!(svg, "<span class=\"key line-{}\"></span>{} ", s.class, escape(&s.name));
+        let _ = write!(
+            svg,
+            "<span class=\"entry\"><span class=\"key line-{}\"></span>{}</span> ",
+            s.class,
+            escape(&s.name)
+        );
     }
     svg.push_str("</p>");
     svg
