@@ -14,7 +14,7 @@ use candle_nn::VarBuilder;
 
 use crate::{
     Architecture, BackboneOptions, CifarResNeXt, CifarResNet, Error, ResNet, Result, Vgg,
-    WideResNet,
+    VggSize, WideResNet,
 };
 
 /// With or without the attention branch.
@@ -140,7 +140,8 @@ impl ModelSpec {
     /// Dropout probability unless [`BuildOptions::dropout`] says otherwise.
     pub fn default_dropout(&self) -> f64 {
         match self.architecture {
-            Architecture::Vgg { .. } => 0.5,
+            // torchvision's. The 32×32 members have far fewer weights to regularise.
+            Architecture::Vgg { size: VggSize::ImageNet, .. } => 0.5,
             _ => 0.0,
         }
     }
