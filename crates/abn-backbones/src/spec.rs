@@ -13,8 +13,8 @@ use candle_core::DType;
 use candle_nn::VarBuilder;
 
 use crate::{
-    Architecture, BackboneOptions, CifarResNeXt, CifarResNet, Error, ResNet, Result, Vgg,
-    VggSize, WideResNet,
+    Architecture, BackboneOptions, CifarResNeXt, CifarResNet, Error, ResNet, Result, Vgg, VggSize,
+    WideResNet,
 };
 
 /// With or without the attention branch.
