@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::subset::Subset;
 use crate::transform::Fit;
 
 /// An 8-bit image, rows from the top, channels innermost (H, W, C).
@@ -51,6 +52,12 @@ pub trait Dataset: Send + Sync {
     /// If `index` is not below [`len`](Self::len), or the sample's file cannot be read or decoded;
     /// the error names the file.
     fn get(&self, index: usize) -> Result<Sample>;
+
+    /// The class of the sample at `index`: what [`get`](Self::get) gives, without reading the image.
+    ///
+    /// # Errors
+    /// If `index` is not below [`len`](Self::len).
+    fn label(&self, index: usize) -> Result<u32>;
 }
 
 /// Mean and standard deviation of each channel, of pixels scaled to 0..1.
@@ -85,6 +92,17 @@ pub struct Splits {
     pub fit: Fit,
     /// Side of the square image that suits the dataset, when the network does not say.
     pub image_size: usize,
+}
+
+impl Splits {
+    /// The same, but trained on the first `n` images of each class only, in the order of the
+    /// files; a class that has fewer keeps them all. A view: no image is copied or read.
+    ///
+    /// # Errors
+    /// If `n` is 0, or a label cannot be had.
+    pub fn first_per_class(&self, n: usize) -> Result<Self> {
+        Ok(Self { train: Arc::new(Subset::first_per_class(&self.train, n)?), ..self.clone() })
+    }
 }
 
 impl std::fmt::Debug for Splits {

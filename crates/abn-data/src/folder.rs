@@ -55,6 +55,10 @@ impl FolderDataset {
         &self.files
     }
 
+    fn file(&self, index: usize) -> Result<&(PathBuf, u32)> {
+        self.files.get(index).ok_or(Error::Index { index, len: self.files.len() })
+    }
+
     fn list(root: &Path, folders: &[String], class_names: Vec<String>) -> Result<Self> {
         let mut files = Vec::new();
         for folder in folders {
@@ -79,10 +83,12 @@ impl Dataset for FolderDataset {
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let Some((path, label)) = self.files.get(index) else {
-            return Err(Error::Index { index, len: self.len() });
-        };
+        let (path, label) = self.file(index)?;
         Ok(Sample { image: read_image(path)?, label: *label })
+    }
+
+    fn label(&self, index: usize) -> Result<u32> {
+        Ok(self.file(index)?.1)
     }
 }
 

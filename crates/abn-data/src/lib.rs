@@ -31,6 +31,7 @@ mod memory;
 mod open;
 mod resize;
 pub mod rng;
+mod subset;
 mod transform;
 
 pub use dataset::{Dataset, Image, Normalisation, Sample, Splits};
@@ -41,4 +42,5 @@ pub use loader::{Batch, Loader, LoaderConfig};
 pub use memory::MemoryDataset;
 pub use open::{DATASETS, DatasetInfo, open};
 pub use resize::resize;
+pub use subset::Subset;
 pub use transform::{Fit, Transform};

@@ -56,12 +56,15 @@ impl Dataset for MemoryDataset {
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let Some(&label) = self.labels.get(index) else {
-            return Err(Error::Index { index, len: self.len() });
-        };
+        let label = self.label(index)?;
         let Self { width, height, channels, .. } = *self;
         let bytes = width * height * channels;
         let data = self.pixels[index * bytes..(index + 1) * bytes].to_vec();
-        Ok(Sample { image: Image { width, height, channels, data }, label: label.into() })
+        Ok(Sample { image: Image { width, height, channels, data }, label })
+    }
+
+    fn label(&self, index: usize) -> Result<u32> {
+        let label = self.labels.get(index).ok_or(Error::Index { index, len: self.len() })?;
+        Ok((*label).into())
     }
 }

@@ -158,6 +158,9 @@ impl Dataset for Counting {
         let image = Image { width: 28, height: 28, channels: 1, data: vec![0; 784] };
         Ok(Sample { image, label: self.label })
     }
+    fn label(&self, _: usize) -> Result<u32> {
+        Ok(self.label)
+    }
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! Some of a dataset's samples, as a dataset.
+
+use std::sync::Arc;
+
+use crate::dataset::{Dataset, Sample};
+use crate::error::{Error, Result};
+
+/// A view of a dataset: some of its samples, with its classes. Copies no image.
+#[derive(Clone)]
+pub struct Subset {
+    dataset: Arc<dyn Dataset>,
+    /// Sample i is the dataset's sample `indices[i]`.
+    indices: Vec<usize>,
+}
+
+impl Subset {
+    /// The samples at these positions, in this order.
+    ///
+    /// # Errors
+    /// If a position is not below the dataset's length.
+    pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>) -> Result<Self> {
+        let len = dataset.len();
+        match indices.iter().find(|&&index| index >= len) {
+            Some(&index) => Err(Error::Index { index, len }),
+            None => Ok(Self { dataset, indices }),
+        }
+    }
+
+    /// The first `n` samples of each class, in the dataset's order; all of a class that has fewer.
+    ///
+    /// # Errors
+    /// If `n` is 0, or a label cannot be had or is not below the number of classes.
+    pub fn first_per_class(dataset: &Arc<dyn Dataset>, n: usize) -> Result<Self> {
+        if n == 0 {
+            return Err(Error::Config("0 images of each class; expected at least 1".to_owned()));
+        }
+        let classes = dataset.num_classes();
+        let mut counts = vec![0; classes];
+        let mut indices = Vec::new();
+        for index in 0..dataset.len() {
+            let label = dataset.label(index)?;
+            let Some(count) = counts.get_mut(label as usize) else {
+                let reason = format!("label {label} is not below the number of classes, {classes}");
+                return Err(Error::Sample { sample: index, reason });
+            };
+            if *count < n {
+                *count += 1;
+                indices.push(index);
+            }
+        }
+        Ok(Self { dataset: dataset.clone(), indices })
+    }
+
+    /// The positions in the whole dataset.
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
+    fn whole(&self, index: usize) -> Result<usize> {
+        self.indices.get(index).copied().ok_or(Error::Index { index, len: self.indices.len() })
+    }
+}
+
+impl std::fmt::Debug for Subset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Subset({} of {} samples)", self.indices.len(), self.dataset.len())
+    }
+}
+
+impl Dataset for Subset {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        self.dataset.class_names()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample> {
+        self.dataset.get(self.whole(index)?)
+    }
+
+    fn label(&self, index: usize) -> Result<u32> {
+        self.dataset.label(self.whole(index)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
