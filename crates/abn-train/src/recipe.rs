@@ -21,8 +21,9 @@ use crate::{Error, Result, names};
 pub struct Recipe {
     /// Name of the network, as `abn models` lists them. Default: `"resnet20"`.
     pub model: String,
-    /// `"abn"` for the network with its attention branch, `"baseline"` for the network alone.
-    /// Default: `"abn"`.
+    /// `"abn"` for the network with its attention branch, `"baseline"` for the network alone,
+    /// `"cam"` for the layers of class activation mapping at its end, `"control"` for an attention
+    /// branch whose map changes nothing. Default: `"abn"`.
     #[serde(with = "text")]
     pub variant: Variant,
     /// How the map acts on the features: `"residual"`, g·(1+M) (eq. 2), or `"multiply"`, g·M

@@ -17,7 +17,7 @@ struct RecipeArgs {
     /// Name of the network, as `abn models` lists them [resnet20]
     #[arg(long)]
     model: Option<String>,
-    /// `abn`, or `baseline`: the network without attention branch [abn]
+    /// `abn`; or `baseline`, without attention branch; `cam`; `control`, whose map is held [abn]
     #[arg(long)]
     variant: Option<Variant>,
     /// How the map acts on the features: `residual`, g(1+M), or `multiply`, gM [residual]
