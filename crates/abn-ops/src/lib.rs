@@ -26,7 +26,7 @@ mod testing;
 mod tile;
 
 pub use attend::attend;
-pub use autograd::{Tracked, no_grad};
+pub use autograd::{Tracked, frozen, guided, no_grad};
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cost::{count_multiply_adds, zeros_without_memory};

@@ -208,3 +208,17 @@ fn counting_does_not_record() {
     let (y, _) = count_multiply_adds(|| reshape(&relu(&x).unwrap(), (2, 1)).unwrap());
     assert!(!y.is_tracked());
 }
+
+#[test]
+fn frozen_parameters_are_constants_and_leaves_are_not() {
+    let var = Var::from_tensor(&numbers(&[2.0])).unwrap();
+    let (parameter, x) =
+        (Tracked::parameter(var.as_tensor().clone()), Tracked::leaf(numbers(&[3.0])));
+    let (untracked, sum) =
+        frozen(|| (add(&parameter, &parameter).unwrap(), add(&parameter, &x).unwrap()));
+    assert!(!untracked.is_tracked() && sum.is_tracked());
+    let store = sum.backward().unwrap();
+    assert_eq!(gradient(&store, &x), [1.0]);
+    assert!(store.get(var.as_tensor()).is_none());
+    assert!(add(&parameter, &x).unwrap().backward().unwrap().get(var.as_tensor()).is_some());
+}
