@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use abn_backbones::Variant;
 use abn_train::{Error, Prediction, Run, explain};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -33,11 +32,10 @@ impl ExplainArgs {
     pub fn run(self) -> Result<()> {
         self.compute.set_up()?;
         let run = Run::open(&self.checkpoint)?;
-        if run.recipe.variant != Variant::Abn {
+        if run.recipe.variant == abn_backbones::Variant::Baseline {
             bail!(
-                "{} is a {} network, which has no attention map to show; train one with --variant abn",
-                self.checkpoint.display(),
-                run.recipe.variant
+                "{} is a baseline, which has no attention map; train one with --variant abn",
+                self.checkpoint.display()
             );
         }
         let targets = self.targets()?;
