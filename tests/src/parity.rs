@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use abn_backbones::{BuildOptions, Variant};
+use abn_backbones::BuildOptions;
 use abn_core::{Classifier, Mode, Output, ParamStore};
 use abn_ops::{SgdConfig, Tracked, no_grad, sgd_step};
 use anyhow::{Context, Result, ensure};
@@ -212,7 +212,7 @@ fn compare_output(
         ours.push(("att_logits", &attention.logits));
         ours.push(("attention", &attention.map));
     }
-    ensure!(output.attention.is_some() == (fixture.variant()? == Variant::Abn));
+    ensure!(output.attention.is_some() == fixture.variant()?.has_attention_branch());
     for (name, tensor) in ours {
         let what = format!("{when}.{name}");
         let expected = fixture.tensors.get(&what).with_context(|| format!("no `{what}`"))?;

@@ -14,13 +14,15 @@ use flate2::{Compression, GzBuilder};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::fetch::hex;
+
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets/fashion-mnist.toml");
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets/fashion-mnist");
 
 /// Make the embedded Fashion-MNIST subset from the full files
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder with the four official files
+    /// Folder with the four official files, gzipped or not
     #[arg(long, value_name = "FOLDER", default_value = "/usr/share/datasets/fashion-mnist")]
     from: PathBuf,
 
@@ -32,7 +34,7 @@ pub struct Args {
 /// What is read of `datasets/fashion-mnist.toml`.
 #[derive(Deserialize)]
 struct Manifest {
-    full: Files,
+    download: Vec<Files>,
     embedded: Files,
 }
 
@@ -43,6 +45,7 @@ struct Files {
 
 #[derive(Deserialize)]
 struct File {
+    #[serde(alias = "path")]
     name: String,
     bytes: u64,
     sha256: String,
@@ -57,20 +60,20 @@ pub fn run(args: &Args) -> Result<()> {
     let manifest = Manifest::read()?;
     let folder = Path::new(FOLDER);
     let read = |name: &str| -> Result<(PathBuf, Vec<u8>)> {
-        let file = manifest.full.files.iter().find(|file| file.name == name);
+        let mut full = manifest.download.iter().flat_map(|download| &download.files);
+        let file = full.find(|file| file.name == name);
         let file = file.with_context(|| format!("the manifest does not list {name}"))?;
-        let path = args.from.join(name);
-        let bytes = unpack(&path)?;
+        let (path, bytes) = unpacked(&args.from, name)?;
         file.verify(&bytes).with_context(|| path.display().to_string())?;
         Ok((path, bytes))
     };
     let mut made = Vec::new();
     for (split, per_class) in [("train", SUBSET_PER_CLASS.0), ("t10k", SUBSET_PER_CLASS.1)] {
-        let images_name = format!("{split}-images-idx3-ubyte.gz");
-        let labels_name = format!("{split}-labels-idx1-ubyte.gz");
+        let images_name = format!("{split}-images-idx3-ubyte");
+        let labels_name = format!("{split}-labels-idx1-ubyte");
         let (images, labels) = subset(read(&images_name)?, read(&labels_name)?, per_class)?;
-        made.push((images_name, images));
-        made.push((labels_name, labels));
+        made.push((images_name + ".gz", images));
+        made.push((labels_name + ".gz", labels));
     }
     for (name, bytes) in &made {
         let listed = manifest.embedded.files.iter().find(|file| file.name == *name);
@@ -103,8 +106,7 @@ impl Manifest {
 
 impl File {
     fn verify(&self, bytes: &[u8]) -> Result<()> {
-        let digest = Sha256::digest(bytes);
-        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = hex(&Sha256::digest(bytes));
         ensure!(
             (bytes.len() as u64, &found) == (self.bytes, &self.sha256),
             "expected {} bytes with SHA-256 {}, found {} bytes with {found}",
@@ -138,14 +140,24 @@ fn subset(
     Ok((pack(&idx::encode(&shape, &pixels)?)?, pack(&idx::encode(&shape[..1], &classes)?)?))
 }
 
-fn unpack(path: &Path) -> Result<Vec<u8>> {
-    let file = fs::File::open(path).with_context(|| {
+/// The content of a file that lies there as it is (`cargo xtask fetch`) or gzipped (Debian).
+fn unpacked(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>)> {
+    let plain = folder.join(name);
+    if plain.is_file() {
+        let bytes = fs::read(&plain).with_context(|| plain.display().to_string())?;
+        return Ok((plain, bytes));
+    }
+    let path = folder.join(format!("{name}.gz"));
+    let file = fs::File::open(&path).with_context(|| {
         let path = path.display();
-        format!("cannot read {path}; `apt-get install dataset-fashion-mnist` has it, --from names its folder")
+        format!(
+            "cannot read {path}; `cargo xtask fetch fashion-mnist` or \
+             `apt-get install dataset-fashion-mnist` has it, --from names its folder"
+        )
     })?;
     let mut bytes = Vec::new();
     GzDecoder::new(file).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
-    Ok(bytes)
+    Ok((path, bytes))
 }
 
 /// Gzipped without time or name, so that the same content gives the same bytes.

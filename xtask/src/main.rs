@@ -2,6 +2,7 @@
 
 mod bench;
 mod embed;
+mod fetch;
 mod page;
 mod render;
 mod report;
@@ -19,6 +20,7 @@ use clap::Parser;
 enum Command {
     Bench(bench::Args),
     EmbedFashionMnist(embed::Args),
+    Fetch(fetch::Args),
     #[command(name = "reproduce-table2")]
     ReproduceTable2(table2::Args),
 }
@@ -33,6 +35,10 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(INTERRUPTED);
     }
+    if let Some(stopped) = error.downcast_ref::<fetch::Stopped>() {
+        eprintln!("{stopped}");
+        return ExitCode::from(INTERRUPTED);
+    }
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
 }
@@ -41,6 +47,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Bench(args) => bench::run(&args),
         Command::EmbedFashionMnist(args) => embed::run(&args),
+        Command::Fetch(args) => fetch::run(&args),
         Command::ReproduceTable2(args) => table2::run(&args),
     }
 }

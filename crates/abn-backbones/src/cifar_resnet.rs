@@ -1,10 +1,12 @@
 //! ResNet for 32×32 images: He et al., "Deep Residual Learning", section 4.2.
 
-use abn_core::layers::{ConvNorm, Linear, LinearInit, conv3x3};
+use abn_core::layers::{ConvNorm, LinearInit, conv3x3};
 use abn_core::{Backbone, Error, Mode, Result};
 use abn_ops::Tracked;
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
+use crate::head::MeanLinear;
 use crate::residual::{BlockKind, Stage, conv_norm};
 use crate::{Architecture, BackboneOptions};
 
@@ -19,8 +21,7 @@ pub struct CifarResNet {
     /// The last stage again, at stride 1.
     att_layer3: Option<Stage>,
     layer3: Stage,
-    fc: Linear,
-    channels: usize,
+    fc: MeanLinear,
 }
 
 impl CifarResNet {
@@ -58,8 +59,7 @@ impl CifarResNet {
             layer2: stage(c1, 32, 2, "layer2")?,
             att_layer3: options.attention.then(|| stage(c2, 64, 1, "att_layer3")).transpose()?,
             layer3: stage(c2, 64, 2, "layer3")?,
-            fc: Linear::new(c3, options.classes, LinearInit::Uniform, vb.pp("fc"))?,
-            channels: c3,
+            fc: MeanLinear::new(c3, LinearInit::Uniform, options, vb.pp("fc"))?,
         })
     }
 }
@@ -75,12 +75,23 @@ impl Backbone for CifarResNet {
         self.att_layer3.as_ref().ok_or(Error::NoTrunk)?.forward(feature, mode)
     }
 
-    fn perceive(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
-        let x = self.layer3.forward(feature, mode)?;
-        self.fc.forward(&abn_ops::global_avg_pool(&x)?)
+    fn deepen(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.layer3.forward(feature, mode)
+    }
+
+    fn classify(&self, last: &Tracked, _: Mode) -> Result<Tracked> {
+        self.fc.forward(last)
     }
 
     fn trunk_channels(&self) -> Option<usize> {
-        self.att_layer3.as_ref().map(|_| self.channels)
+        self.att_layer3.as_ref().map(|_| self.fc.channels())
+    }
+
+    fn last_channels(&self) -> usize {
+        self.fc.channels()
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        self.fc.weight()
     }
 }

@@ -1,10 +1,12 @@
 //! ResNeXt for 32×32 images: Xie et al., "Aggregated Residual Transformations", section 5.3.
 
-use abn_core::layers::{Conv2d, ConvNorm, Linear, LinearInit, conv1x1, conv3x3};
+use abn_core::layers::{Conv2d, ConvNorm, LinearInit, conv1x1, conv3x3};
 use abn_core::{Backbone, Error, Mode, Result};
 use abn_ops::{Conv2dConfig, Tracked};
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
+use crate::head::MeanLinear;
 use crate::residual::{ResidualBlock, Stage, conv_norm};
 use crate::{Architecture, BackboneOptions};
 
@@ -16,8 +18,7 @@ pub struct CifarResNeXt {
     /// The last stage again, at stride 1.
     stage_att: Option<Stage>,
     stage_3: Stage,
-    classifier: Linear,
-    channels: usize,
+    classifier: MeanLinear,
 }
 
 /// The sizes of a CIFAR ResNeXt.
@@ -85,8 +86,7 @@ impl CifarResNeXt {
             stage_2: stage(c1, 2 * d1, c2, 2, "stage_2")?,
             stage_att: options.attention.then(trunk).transpose()?,
             stage_3: stage(c2, 4 * d1, c3, 2, "stage_3")?,
-            classifier: Linear::new(c3, options.classes, LinearInit::HeNormal, classifier)?,
-            channels: c3,
+            classifier: MeanLinear::new(c3, LinearInit::HeNormal, options, classifier)?,
         })
     }
 }
@@ -128,12 +128,23 @@ impl Backbone for CifarResNeXt {
         self.stage_att.as_ref().ok_or(Error::NoTrunk)?.forward(feature, mode)
     }
 
-    fn perceive(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
-        let x = self.stage_3.forward(feature, mode)?;
-        self.classifier.forward(&abn_ops::global_avg_pool(&x)?)
+    fn deepen(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.stage_3.forward(feature, mode)
+    }
+
+    fn classify(&self, last: &Tracked, _: Mode) -> Result<Tracked> {
+        self.classifier.forward(last)
     }
 
     fn trunk_channels(&self) -> Option<usize> {
-        self.stage_att.as_ref().map(|_| self.channels)
+        self.stage_att.as_ref().map(|_| self.classifier.channels())
+    }
+
+    fn last_channels(&self) -> usize {
+        self.classifier.channels()
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        self.classifier.weight()
     }
 }

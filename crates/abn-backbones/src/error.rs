@@ -20,7 +20,7 @@ pub enum Error {
         reason: String,
     },
     /// A name that stands for no variant.
-    #[error("unknown variant `{0}`: expected `baseline` or `abn`")]
+    #[error("unknown variant `{0}`: expected `baseline`, `cam`, `control` or `abn`")]
     UnknownVariant(String),
     /// Settings no model can be built with.
     #[error("{0}")]

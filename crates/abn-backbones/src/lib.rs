@@ -1,19 +1,21 @@
 //! The networks of the paper's tables as backbones of Attention Branch Networks, and their names.
 //!
-//! [`find`] turns a name into a [`ModelSpec`], which builds the network with or without the
-//! attention branch; [`catalogue`] lists the well-known members. Parameter names are those of the
+//! [`find`] turns a name into a [`ModelSpec`], which builds the network in any [`Variant`];
+//! [`catalogue`] lists the well-known members. Parameter names are those of the
 //! authors' released code (CIFAR networks, ImageNet ResNet) and of torchvision (VGG, baselines).
 
 mod architecture;
 mod cifar_resnet;
 mod cifar_resnext;
 mod error;
+mod head;
 mod registry;
 mod residual;
 mod resnet;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod variant;
 mod vgg;
 mod wide_resnet;
 
@@ -23,7 +25,8 @@ pub use cifar_resnext::{CifarResNeXt, ResNeXtConfig};
 pub use error::{Error, Result};
 pub use registry::{catalogue, find};
 pub use resnet::ResNet;
-pub use spec::{BuildOptions, Cost, ModelSpec, Variant};
+pub use spec::{BuildOptions, Cost, ModelSpec};
+pub use variant::Variant;
 pub use vgg::{Vgg, VggSize};
 pub use wide_resnet::WideResNet;
 
@@ -36,6 +39,8 @@ pub struct BackboneOptions {
     pub classes: usize,
     /// Whether to build the trunk of an attention branch.
     pub attention: bool,
+    /// Whether to build the fully connected layers; the models that end otherwise do not need them.
+    pub classifier: bool,
     /// For all batch norm layers.
     pub norm: BatchNormConfig,
     /// Probability, in the families that have dropout.

@@ -1,11 +1,13 @@
 //! ResNet for ImageNet: He et al., "Deep Residual Learning", table 1, as in torchvision (the
 //! stride of a bottleneck is in its 3×3 convolution).
 
-use abn_core::layers::{Conv2d, ConvNorm, Linear, LinearInit};
+use abn_core::layers::{Conv2d, ConvNorm, LinearInit};
 use abn_core::{Backbone, Error, Mode, Result};
 use abn_ops::{Conv2dConfig, Pool2dConfig, Tracked};
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
+use crate::head::MeanLinear;
 use crate::residual::{BlockKind, Stage, conv_norm};
 use crate::{Architecture, BackboneOptions};
 
@@ -18,8 +20,7 @@ pub struct ResNet {
     /// The last stage again, at stride 1.
     att_layer4: Option<Stage>,
     layer4: Stage,
-    fc: Linear,
-    channels: usize,
+    fc: MeanLinear,
 }
 
 impl ResNet {
@@ -70,8 +71,7 @@ impl ResNet {
             layer3: stage(counts[2], c2, 256, 2, "layer3")?,
             att_layer4: options.attention.then(trunk).transpose()?,
             layer4: stage(counts[3], c3, 512, 2, "layer4")?,
-            fc: Linear::new(c4, options.classes, LinearInit::Uniform, vb.pp("fc"))?,
-            channels: c4,
+            fc: MeanLinear::new(c4, LinearInit::Uniform, options, vb.pp("fc"))?,
         })
     }
 }
@@ -89,12 +89,23 @@ impl Backbone for ResNet {
         self.att_layer4.as_ref().ok_or(Error::NoTrunk)?.forward(feature, mode)
     }
 
-    fn perceive(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
-        let x = self.layer4.forward(feature, mode)?;
-        self.fc.forward(&abn_ops::global_avg_pool(&x)?)
+    fn deepen(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.layer4.forward(feature, mode)
+    }
+
+    fn classify(&self, last: &Tracked, _: Mode) -> Result<Tracked> {
+        self.fc.forward(last)
     }
 
     fn trunk_channels(&self) -> Option<usize> {
-        self.att_layer4.as_ref().map(|_| self.channels)
+        self.att_layer4.as_ref().map(|_| self.fc.channels())
+    }
+
+    fn last_channels(&self) -> usize {
+        self.fc.channels()
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        self.fc.weight()
     }
 }

@@ -1,51 +1,18 @@
 //! Which network, and how to build it.
 
-use std::fmt;
-use std::str::FromStr;
-
 use abn_core::layers::BatchNormConfig;
 use abn_core::{
-    Abn, AttentionConfig, Backbone, Baseline, Classifier, Mechanism, Mode, ParamStore, Preset,
-    TrunkNorm,
+    Abn, AttentionConfig, Backbone, Baseline, Cam, Classifier, Control, Mechanism, Mode,
+    ParamStore, Preset, TrunkNorm,
 };
 use abn_ops::Tracked;
 use candle_core::DType;
 use candle_nn::VarBuilder;
 
 use crate::{
-    Architecture, BackboneOptions, CifarResNeXt, CifarResNet, Error, ResNet, Result, Vgg, VggSize,
-    WideResNet,
+    Architecture, BackboneOptions, CifarResNeXt, CifarResNet, Error, ResNet, Result, Variant, Vgg,
+    VggSize, WideResNet,
 };
-
-/// With or without the attention branch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Variant {
-    /// The network alone.
-    Baseline,
-    /// With attention branch.
-    Abn,
-}
-
-impl fmt::Display for Variant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Baseline => "baseline",
-            Self::Abn => "abn",
-        })
-    }
-}
-
-impl FromStr for Variant {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "baseline" => Ok(Self::Baseline),
-            "abn" => Ok(Self::Abn),
-            _ => Err(Error::UnknownVariant(name.to_owned())),
-        }
-    }
-}
 
 /// How to build a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -160,7 +127,8 @@ impl ModelSpec {
         options.check()?;
         let backbone = BackboneOptions {
             classes: options.num_classes,
-            attention: variant == Variant::Abn,
+            attention: variant.has_attention_branch(),
+            classifier: variant != Variant::Cam,
             norm: BatchNormConfig { momentum: options.bn_momentum, ..Default::default() },
             dropout: options.dropout.unwrap_or(self.default_dropout()),
         };
@@ -190,22 +158,14 @@ impl ModelSpec {
         }
     }
 
-    /// What the model takes at its [image size](Self::image_size), with the default options.
-    /// Computes nothing and takes a millisecond or so, whatever the model.
+    /// What the model takes at its [image size](Self::image_size). Computes nothing and takes a
+    /// millisecond or so, whatever the model.
     ///
     /// # Errors
     /// As [`ModelSpec::build`].
     pub fn cost(&self, variant: Variant, num_classes: usize) -> Result<Cost> {
-        self.cost_with(variant, &BuildOptions::new(num_classes))
-    }
-
-    /// [`ModelSpec::cost`] of a model built with these options.
-    ///
-    /// # Errors
-    /// As [`ModelSpec::build`].
-    pub fn cost_with(&self, variant: Variant, options: &BuildOptions) -> Result<Cost> {
         let store = ParamStore::shapes_only();
-        let model = self.build(variant, options, store.var_builder())?;
+        let model = self.build(variant, &BuildOptions::new(num_classes), store.var_builder())?;
         let shape = (1, 3, self.image_size(), self.image_size());
         let image =
             abn_ops::zeros_without_memory(shape, DType::F32).map_err(abn_core::Error::from)?;
@@ -228,10 +188,13 @@ struct Join<'a> {
 impl Join<'_> {
     fn classifier<B: Backbone + 'static>(self, backbone: B) -> Result<Box<dyn Classifier>> {
         let BuildOptions { num_classes, mechanism, .. } = *self.options;
-        Ok(match self.variant {
+        let Self { variant, head, vb, .. } = self;
+        Ok(match variant {
             Variant::Baseline => Box::new(Baseline::new(backbone)),
-            Variant::Abn => {
-                Box::new(Abn::new(backbone, num_classes, mechanism, self.head, self.vb)?)
+            Variant::Cam => Box::new(Cam::new(backbone, num_classes, vb)?),
+            Variant::Abn => Box::new(Abn::new(backbone, num_classes, mechanism, head, vb)?),
+            Variant::Control => {
+                Box::new(Control::new(Abn::new(backbone, num_classes, mechanism, head, vb)?))
             }
         })
     }

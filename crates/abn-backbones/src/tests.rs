@@ -61,6 +61,9 @@ fn every_listed_model_is_found_and_counted() {
         let abn = spec.cost(Variant::Abn, 10).unwrap();
         assert!(abn.parameters > baseline.parameters, "{}", spec.name());
         assert!(abn.multiply_adds > baseline.multiply_adds, "{}", spec.name());
+        let control = spec.cost(Variant::Control, 10).unwrap();
+        assert_eq!(control.parameters, abn.parameters, "{}", spec.name());
+        assert!(control.multiply_adds <= abn.multiply_adds, "{}", spec.name());
     }
 }
 
@@ -73,7 +76,7 @@ fn every_family_answers_at_its_size_and_says_where_it_looks() {
         ("resnext11-2x4d", 16),
         ("cifar-vgg11-bn", 8),
     ] {
-        for variant in [Variant::Baseline, Variant::Abn] {
+        for variant in Variant::ALL {
             let spec = find(name).unwrap();
             let store = ParamStore::new(1, DType::F32, Device::Cpu);
             let options = BuildOptions::new(7);
@@ -82,10 +85,22 @@ fn every_family_answers_at_its_size_and_says_where_it_looks() {
             let output = model.forward(&Tracked::constant(image), Mode::Eval).unwrap();
             assert_eq!(output.logits.dims(), [2, 7], "{name}");
             let map = output.attention.map(|attention| attention.map.dims().to_vec());
-            let expected = (variant == Variant::Abn).then(|| vec![2, 1, side, side]);
-            assert_eq!(map, expected, "{name}");
+            let expected = variant.has_attention_branch().then(|| vec![2, 1, side, side]);
+            assert_eq!(map, expected, "{name} {variant}");
         }
     }
+}
+
+/// (C·9 + 1)·C + (C + 1)·K for the layers at the end, instead of the linear layer.
+#[test]
+fn cam_replaces_the_fully_connected_layers() {
+    let cam = |name| cost(name, Variant::Cam, 10).0;
+    let baseline = |name| cost(name, Variant::Baseline, 10).0;
+    assert_eq!(cam("resnet20") - baseline("resnet20"), (64 * 9 + 1) * 64);
+    assert_eq!(cam("resnet50") - baseline("resnet50"), (2048 * 9 + 1) * 2048);
+    let dense = 512 * 7 * 7 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 10 + 10;
+    let layers = (512 * 9 + 1) * 512 + (512 + 1) * 10;
+    assert_eq!(baseline("vgg16-bn") - cam("vgg16-bn"), dense - layers);
 }
 
 #[test]
@@ -168,7 +183,7 @@ fn impossible_options_are_refused() {
 
 #[test]
 fn variants_are_told_by_name() {
-    for variant in [Variant::Baseline, Variant::Abn] {
+    for variant in Variant::ALL {
         assert_eq!(variant.to_string().parse::<Variant>().unwrap(), variant);
     }
     assert!("both".parse::<Variant>().unwrap_err().to_string().contains("`both`"));

@@ -4,6 +4,7 @@
 use abn_core::layers::{BatchNorm2d, ConvNorm, Dropout, Linear, LinearInit, conv3x3};
 use abn_core::{Backbone, Error, Mode, Result};
 use abn_ops::{Pool2dConfig, Tracked};
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::{Architecture, BackboneOptions};
@@ -65,10 +66,11 @@ pub struct Vgg {
     /// The convolutions of each stage.
     stages: Vec<Vec<ConvNorm>>,
     trunk: Option<Vec<ConvNorm>>,
-    classifier: Classifier,
+    classifier: Option<Classifier>,
     size: VggSize,
     /// Channels of the extractor's feature map.
     channels: usize,
+    last_channels: usize,
 }
 
 impl Vgg {
@@ -134,12 +136,14 @@ impl Vgg {
                 |i: usize| conv_norm_relu(channels, channels, 3 * i, options, &vb.pp("att_layer"));
             (0..2).map(layer).collect::<Result<_>>()
         };
+        let classifier = || Classifier::new(width, size, options, vb.pp("classifier"));
         Ok(Self {
             stages,
             trunk: options.attention.then(trunk).transpose()?,
-            classifier: Classifier::new(width, size, options, vb.pp("classifier"))?,
+            classifier: options.classifier.then(classifier).transpose()?,
             size,
             channels,
+            last_channels: from,
         })
     }
 }
@@ -185,16 +189,29 @@ impl Backbone for Vgg {
         run(self.trunk.as_ref().ok_or(Error::NoTrunk)?, feature, mode)
     }
 
-    fn perceive(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
+    fn deepen(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
         let mut x = feature.clone();
         for stage in &self.stages[self.size.extractor()..] {
             x = run(stage, &halve(&x)?, mode)?;
         }
-        self.classifier.forward(&halve(&x)?, mode)
+        Ok(x)
+    }
+
+    fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.classifier.as_ref().ok_or(Error::NoClassifier)?.forward(&halve(last)?, mode)
     }
 
     fn trunk_channels(&self) -> Option<usize> {
         self.trunk.as_ref().map(|_| self.channels)
+    }
+
+    fn last_channels(&self) -> usize {
+        self.last_channels
+    }
+
+    /// Between the last feature map and the scores lie three layers.
+    fn class_weights(&self) -> Option<&Tensor> {
+        None
     }
 }
 

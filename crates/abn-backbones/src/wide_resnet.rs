@@ -1,10 +1,12 @@
 //! Wide ResNet: Zagoruyko and Komodakis, "Wide Residual Networks", table 1.
 
-use abn_core::layers::{BatchNorm2d, Conv2d, Dropout, Linear, LinearInit, conv1x1, conv3x3};
+use abn_core::layers::{BatchNorm2d, Conv2d, Dropout, LinearInit, conv1x1, conv3x3};
 use abn_core::{Backbone, Error, Mode, Result};
 use abn_ops::Tracked;
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
+use crate::head::MeanLinear;
 use crate::{Architecture, BackboneOptions};
 
 /// Three stages of n pre-activation blocks with 16k, 32k and 64k channels; depth 6n + 4.
@@ -16,8 +18,7 @@ pub struct WideResNet {
     att_block3: Option<Stage>,
     block3: Stage,
     bn1: BatchNorm2d,
-    fc: Linear,
-    channels: usize,
+    fc: MeanLinear,
 }
 
 impl WideResNet {
@@ -54,8 +55,7 @@ impl WideResNet {
             att_block3: options.attention.then(|| stage(c2, c3, 1, "att_block3")).transpose()?,
             block3: stage(c2, c3, 2, "block3")?,
             bn1: BatchNorm2d::new(c3, options.norm, vb.pp("bn1"))?,
-            fc: Linear::new(c3, options.classes, LinearInit::UniformZeroBias, vb.pp("fc"))?,
-            channels: c3,
+            fc: MeanLinear::new(c3, LinearInit::UniformZeroBias, options, vb.pp("fc"))?,
         })
     }
 }
@@ -71,14 +71,24 @@ impl Backbone for WideResNet {
         self.att_block3.as_ref().ok_or(Error::NoTrunk)?.forward(feature, mode)
     }
 
-    fn perceive(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
-        let x = self.block3.forward(feature, mode)?;
-        let x = self.bn1.forward(&x, None, true, mode)?;
-        self.fc.forward(&abn_ops::global_avg_pool(&x)?)
+    fn deepen(&self, feature: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.bn1.forward(&self.block3.forward(feature, mode)?, None, true, mode)
+    }
+
+    fn classify(&self, last: &Tracked, _: Mode) -> Result<Tracked> {
+        self.fc.forward(last)
     }
 
     fn trunk_channels(&self) -> Option<usize> {
-        self.att_block3.as_ref().map(|_| self.channels)
+        self.att_block3.as_ref().map(|_| self.fc.channels())
+    }
+
+    fn last_channels(&self) -> usize {
+        self.fc.channels()
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        self.fc.weight()
     }
 }
 

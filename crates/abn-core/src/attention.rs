@@ -27,6 +27,14 @@ impl Mechanism {
     pub fn apply(self, feature: &Tracked, map: &Tracked) -> Result<Tracked> {
         Ok(abn_ops::attend(feature, map, self == Self::Residual)?)
     }
+
+    /// The value of a map that leaves the features as they are.
+    pub fn neutral(self) -> f64 {
+        match self {
+            Self::Multiply => 1.0,
+            Self::Residual => 0.0,
+        }
+    }
 }
 
 impl fmt::Display for Mechanism {
@@ -63,31 +71,6 @@ pub enum Preset {
     Code,
     /// The paper's figure 2: a 1×1 convolution.
     Paper,
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Code => "code",
-            Self::Paper => "paper",
-        })
-    }
-}
-
-impl FromStr for Preset {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "code" => Ok(Self::Code),
-            "paper" => Ok(Self::Paper),
-            _ => Err(Error::UnknownName {
-                what: "preset",
-                name: name.to_owned(),
-                expected: "`code` (the released code's branch) or `paper` (its figure's)",
-            }),
-        }
-    }
 }
 
 /// What happens to the trunk's output before the head.
@@ -164,13 +147,36 @@ impl AttentionBranch {
     /// # Errors
     /// If the features do not have C channels.
     pub fn forward(&self, trunk: &Tracked, mode: Mode) -> Result<(Tracked, Tracked)> {
+        let h = self.respond(trunk, mode)?;
+        Ok((self.scores(&h)?, self.map(&h, mode)?))
+    }
+
+    /// Trunk features (N, h, w, C) to the class maps h (N, h, w, K), not negative.
+    ///
+    /// # Errors
+    /// If the features do not have C channels.
+    pub fn respond(&self, trunk: &Tracked, mode: Mode) -> Result<Tracked> {
         let scores = match &self.bn_att {
             Some(bn_att) => self.att_conv.forward(&bn_att.forward(trunk, None, false, mode)?)?,
             None => self.att_conv.forward(trunk)?,
         };
-        let h = self.bn_att2.forward(&scores, None, true, mode)?;
-        let logits = abn_ops::global_avg_pool(&self.att_conv2.forward(&h)?)?;
-        let map = self.bn_att3.forward(&self.att_conv3.forward(&h)?, None, false, mode)?;
-        Ok((logits, abn_ops::sigmoid(&map)?))
+        self.bn_att2.forward(&scores, None, true, mode)
+    }
+
+    /// The class maps h (N, h, w, K) to class scores (N, K).
+    ///
+    /// # Errors
+    /// If h has other channels.
+    pub fn scores(&self, h: &Tracked) -> Result<Tracked> {
+        Ok(abn_ops::global_avg_pool(&self.att_conv2.forward(h)?)?)
+    }
+
+    /// The class maps h (N, h, w, K) to the map M (N, h, w, 1), 0 to 1.
+    ///
+    /// # Errors
+    /// If h has other channels.
+    pub fn map(&self, h: &Tracked, mode: Mode) -> Result<Tracked> {
+        let map = self.bn_att3.forward(&self.att_conv3.forward(h)?, None, false, mode)?;
+        Ok(abn_ops::sigmoid(&map)?)
     }
 }

@@ -1,6 +1,7 @@
-//! What a network must offer to carry an attention branch.
+//! What a network must offer to carry an attention branch and to be explained.
 
 use abn_ops::Tracked;
+use candle_core::Tensor;
 
 use crate::Result;
 
@@ -23,8 +24,15 @@ impl Mode {
     }
 }
 
-/// A classification network, cut in two at the feature map that the attention map will weight
-/// (section 3 of the paper, figure 2).
+/// A classification network, cut in three: at the feature map that the attention map will weight
+/// (section 3 of the paper, figure 2), and at the last feature map, which class activation maps and
+/// Grad-CAM look at.
+///
+/// ```text
+/// image ─ extract ─ g(x) ┬ attention_trunk ─ (attention branch)
+///                        └ deepen ─ last feature map ─ classify ─ class scores
+///                          ╰──── perception branch ────╯
+/// ```
 ///
 /// Feature maps are channels-last, (N, h, w, C).
 pub trait Backbone: Send + Sync {
@@ -38,15 +46,31 @@ pub trait Backbone: Send + Sync {
     /// map keeps the feature map's resolution. Gives (N, h, w, trunk channels).
     ///
     /// # Errors
-    /// [`Error::NoTrunk`](crate::Error::NoTrunk) if the backbone was built for a baseline.
+    /// [`Error::NoTrunk`](crate::Error::NoTrunk) if the backbone was built without one.
     fn attention_trunk(&self, feature: &Tracked, mode: Mode) -> Result<Tracked>;
 
-    /// Perception branch: the (attended) feature map to class scores (N, K).
+    /// The perception branch's convolutions: the (attended) feature map to the last feature map
+    /// (N, h', w', last channels), after its activation and before any pooling.
     ///
     /// # Errors
     /// If the feature map has the wrong shape.
-    fn perceive(&self, feature: &Tracked, mode: Mode) -> Result<Tracked>;
+    fn deepen(&self, feature: &Tracked, mode: Mode) -> Result<Tracked>;
 
-    /// Channels the trunk gives; `None` if the backbone was built for a baseline, without a trunk.
+    /// The rest of the perception branch, pooling and fully connected layers: the last feature map
+    /// to class scores (N, K).
+    ///
+    /// # Errors
+    /// [`Error::NoClassifier`](crate::Error::NoClassifier) if the backbone was built without fully
+    /// connected layers; or if the feature map has the wrong shape.
+    fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked>;
+
+    /// Channels the trunk gives; `None` if the backbone was built without one.
     fn trunk_channels(&self) -> Option<usize>;
+
+    /// Channels of the last feature map.
+    fn last_channels(&self) -> usize;
+
+    /// The weight (K, last channels) of the linear layer, where [`Backbone::classify`] is the mean
+    /// of each channel and one linear layer; `None` where it is more, or was not built.
+    fn class_weights(&self) -> Option<&Tensor>;
 }

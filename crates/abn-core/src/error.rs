@@ -34,6 +34,9 @@ pub enum Error {
     /// An attention branch was asked of a backbone that was built without its trunk.
     #[error("the backbone was built without an attention trunk")]
     NoTrunk,
+    /// Class scores were asked of a backbone that was built without its fully connected layers.
+    #[error("the backbone was built without fully connected layers")]
+    NoClassifier,
     /// A name that stands for no value of an option.
     #[error("unknown {what} `{name}`: expected {expected}")]
     UnknownName {

@@ -205,6 +205,11 @@ impl Linear {
         })
     }
 
+    /// The weight (O, I).
+    pub fn weight(&self) -> &Tensor {
+        self.weight.value()
+    }
+
     /// (N, I) to (N, O).
     ///
     /// # Errors

@@ -1,6 +1,7 @@
-//! Whole classifiers: a backbone alone, and a backbone with an attention branch.
+//! Whole classifiers: a backbone alone, with an attention branch, and with one that is held.
 
 use abn_ops::Tracked;
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::{AttentionBranch, AttentionConfig, Backbone, Error, Mechanism, Mode, Result};
@@ -21,13 +22,45 @@ pub struct Attention {
     pub map: Tracked,
 }
 
+/// What a classifier has before it decides.
+pub struct Features {
+    /// The last feature map (N, h, w, C), after its activation and before any pooling.
+    pub last: Tracked,
+    /// What the attention branch gives, if there is one.
+    pub attention: Option<Attention>,
+}
+
 /// An image classifier.
+///
+/// It works in two steps, so that explanations can look at and change what lies between: Grad-CAM
+/// takes [`Classifier::features`], makes the last map a leaf, and differentiates
+/// [`Classifier::classify`].
 pub trait Classifier: Send + Sync {
-    /// Images (N, 3, H, W) to class scores.
+    /// Images (N, 3, H, W) to the last feature map.
     ///
     /// # Errors
     /// If the images have the wrong shape.
-    fn forward(&self, image: &Tracked, mode: Mode) -> Result<Output>;
+    fn features(&self, image: &Tracked, mode: Mode) -> Result<Features>;
+
+    /// The last feature map (N, h, w, C) to class scores (N, K).
+    ///
+    /// # Errors
+    /// If the feature map has the wrong shape.
+    fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked>;
+
+    /// The weight (K, C) of the linear layer, where [`Classifier::classify`] is the mean of each
+    /// channel and one linear layer: what [`class_activation_maps`](crate::class_activation_maps)
+    /// needs. `None` where it is more.
+    fn class_weights(&self) -> Option<&Tensor>;
+
+    /// Images (N, 3, H, W) to class scores: both steps.
+    ///
+    /// # Errors
+    /// If the images have the wrong shape.
+    fn forward(&self, image: &Tracked, mode: Mode) -> Result<Output> {
+        let Features { last, attention } = self.features(image, mode)?;
+        Ok(Output { logits: self.classify(&last, mode)?, attention })
+    }
 }
 
 /// A backbone without attention branch: the network ABN is compared with.
@@ -43,9 +76,17 @@ impl<B: Backbone> Baseline<B> {
 }
 
 impl<B: Backbone> Classifier for Baseline<B> {
-    fn forward(&self, image: &Tracked, mode: Mode) -> Result<Output> {
+    fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
         let feature = self.backbone.extract(image, mode)?;
-        Ok(Output { logits: self.backbone.perceive(&feature, mode)?, attention: None })
+        Ok(Features { last: self.backbone.deepen(&feature, mode)?, attention: None })
+    }
+
+    fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.backbone.classify(last, mode)
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        self.backbone.class_weights()
     }
 }
 
@@ -61,7 +102,7 @@ impl<B: Backbone> Abn<B> {
     /// Adds an attention branch for K classes to a backbone that has its trunk.
     ///
     /// # Errors
-    /// [`Error::NoTrunk`] if the backbone was built for a baseline.
+    /// [`Error::NoTrunk`] if the backbone was built without one.
     pub fn new(
         backbone: B,
         classes: usize,
@@ -76,15 +117,62 @@ impl<B: Backbone> Abn<B> {
 }
 
 impl<B: Backbone> Classifier for Abn<B> {
-    fn forward(&self, image: &Tracked, mode: Mode) -> Result<Output> {
+    fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
         let feature = self.backbone.extract(image, mode)?;
         let trunk = self.backbone.attention_trunk(&feature, mode)?;
-        let (attention_logits, map) = self.branch.forward(&trunk, mode)?;
+        let (logits, map) = self.branch.forward(&trunk, mode)?;
         let attended = self.mechanism.apply(&feature, &map)?;
-        let logits = self.backbone.perceive(&attended, mode)?;
+        let last = self.backbone.deepen(&attended, mode)?;
         // One channel: (N, h, w, 1) and (N, 1, h, w) are the same numbers in the same order.
         let (n, h, w) = (map.dims()[0], map.dims()[1], map.dims()[2]);
         let map = abn_ops::reshape(&map, (n, 1, h, w))?;
-        Ok(Output { logits, attention: Some(Attention { logits: attention_logits, map }) })
+        Ok(Features { last, attention: Some(Attention { logits, map }) })
+    }
+
+    fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.backbone.classify(last, mode)
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        self.backbone.class_weights()
+    }
+}
+
+/// An ABN whose attention map is held where it changes nothing: at 0 for g·(1+M), at 1 for g·M.
+///
+/// It has the parameters of [`Abn`], under the same names, and the same loss, but the perception
+/// branch sees the features as they are. The paper does not have it: what ABN gains over its
+/// baseline may come from the attention, or from the larger network and the second loss; what it
+/// gains over this control comes from the attention. What only the map is made of (`att_conv3`,
+/// `bn_att3`) gets no gradient and stays as it began.
+pub struct Control<B>(Abn<B>);
+
+impl<B: Backbone> Control<B> {
+    /// Holds the map of an ABN.
+    pub fn new(abn: Abn<B>) -> Self {
+        Self(abn)
+    }
+}
+
+impl<B: Backbone> Classifier for Control<B> {
+    fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
+        let Abn { backbone, branch, mechanism } = &self.0;
+        let feature = backbone.extract(image, mode)?;
+        let trunk = backbone.attention_trunk(&feature, mode)?;
+        let logits = branch.scores(&branch.respond(&trunk, mode)?)?;
+        let last = backbone.deepen(&feature, mode)?;
+        let (n, h, w) = (feature.dims()[0], feature.dims()[1], feature.dims()[2]);
+        let (dtype, device) = (feature.value().dtype(), feature.value().device());
+        let map = Tensor::full(mechanism.neutral() as f32, (n, 1, h, w), device)?;
+        let map = Tracked::constant(map.to_dtype(dtype)?);
+        Ok(Features { last, attention: Some(Attention { logits, map }) })
+    }
+
+    fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.0.classify(last, mode)
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        self.0.class_weights()
     }
 }

@@ -73,6 +73,15 @@ impl Normalisation {
     /// ImageNet's, as torchvision has them; the usual choice for photographs.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
+    /// CIFAR-10's and CIFAR-100's, the figures that the authors' scripts use for both.
+    pub const CIFAR: Self = Self { mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.2010] };
+
+    /// SVHN's, of its training images.
+    pub const SVHN: Self = Self { mean: [0.4377, 0.4438, 0.4728], std: [0.1980, 0.2010, 0.1970] };
+
+    /// MNIST's, its one channel repeated.
+    pub const MNIST: Self = Self { mean: [0.1307; 3], std: [0.3081; 3] };
+
     /// Fashion-MNIST's, its one channel repeated.
     pub const FASHION_MNIST: Self = Self { mean: [0.2860; 3], std: [0.3530; 3] };
 }

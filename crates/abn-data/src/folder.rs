@@ -1,17 +1,19 @@
 //! A user's own images: `<class>/*.{png,jpg,jpeg}`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use image::ImageReader;
-
-use crate::dataset::{Dataset, Image, Normalisation, Sample, Splits};
+use crate::dataset::{Dataset, Normalisation, Sample, Splits};
+use crate::decode::read_image;
 use crate::error::{Error, Result};
+use crate::listing::{class_folders, images_in};
+use crate::subset::Subset;
 use crate::transform::Fit;
 
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 /// Side of the images when the network does not say.
-const IMAGE_SIZE: usize = 224;
+pub(crate) const IMAGE_SIZE: usize = 224;
+/// Where there is no test split, every how manyth image of a class is held out for it.
+const HELD_OUT: usize = 5;
 
 /// One folder per class, in the order of their names; within it the images, likewise.
 ///
@@ -48,6 +50,21 @@ impl FolderDataset {
             ));
         }
         Self::list(root, &found, class_names.to_vec())
+    }
+
+    /// These files, each with its label.
+    ///
+    /// # Errors
+    /// If a label is not below the number of classes.
+    pub fn from_files(class_names: Vec<String>, files: Vec<(PathBuf, u32)>) -> Result<Self> {
+        let classes = class_names.len();
+        match files.iter().position(|(_, label)| *label as usize >= classes) {
+            None => Ok(Self { class_names, files }),
+            Some(sample) => {
+                let (path, label) = files[sample].clone();
+                Err(Error::Label { path, sample, label, classes })
+            }
+        }
     }
 
     /// The file of each sample, and its label.
@@ -92,84 +109,68 @@ impl Dataset for FolderDataset {
     }
 }
 
-/// The splits `root/train` and `root/test` (or `root/val`).
+/// The splits `root/train` and `root/test` (or `root/val`); or, if `root` holds the class folders
+/// themselves, all images but every fifth of each class, and those.
 pub(crate) fn splits(root: &Path) -> Result<Splits> {
-    let expected = "expected train/<class>/ and test/<class>/ with png or jpg images";
-    if !root.is_dir() {
-        return Err(Error::layout(root, format!("no such folder; {expected}")));
-    }
-    let of = |names: &[&str]| {
-        let found = names.iter().map(|name| root.join(name)).find(|folder| folder.is_dir());
-        found.ok_or_else(|| Error::layout(root, format!("no folder `{}`; {expected}", names[0])))
+    let (train, test) = match split_folders(root)? {
+        Some((train, test)) => {
+            let train = FolderDataset::open(&train)?;
+            let test = FolderDataset::open_with_classes(&test, &train.class_names)?;
+            (Arc::new(train) as Arc<dyn Dataset>, Arc::new(test) as Arc<dyn Dataset>)
+        }
+        None => held_out(root)?,
     };
-    let (train, test) = (of(&["train"])?, of(&["test", "val"])?);
-    let train = FolderDataset::open(&train)?;
-    let test = FolderDataset::open_with_classes(&test, &train.class_names)?;
     Ok(Splits {
         name: "folder".to_owned(),
-        train: std::sync::Arc::new(train),
-        test: std::sync::Arc::new(test),
+        train,
+        test,
         stats: Normalisation::IMAGENET,
         fit: Fit::Resize,
         image_size: IMAGE_SIZE,
     })
 }
 
-/// Decodes a file to red, green and blue. The format is told by its bytes, not by its name.
-///
-/// # Errors
-/// If the file cannot be read or decoded; the error names it.
-pub fn read_image(path: &Path) -> Result<Image> {
-    let reader = ImageReader::open(path).map_err(Error::io(path))?;
-    let reader = reader.with_guessed_format().map_err(Error::io(path))?;
-    let decoded =
-        reader.decode().map_err(|source| Error::Image { path: path.to_owned(), source })?;
-    let decoded = decoded.into_rgb8();
-    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    Ok(Image { width, height, channels: 3, data: decoded.into_raw() })
-}
-
-/// The folders in `root`, by name.
-fn class_folders(root: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for path in entries(root)? {
-        if path.is_dir() {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let name = name.ok_or_else(|| Error::layout(&path, "the class's name is not UTF-8"))?;
-            names.push(name.to_owned());
-        }
+/// The folders of the two splits, or none if `root` holds the class folders.
+fn split_folders(root: &Path) -> Result<Option<(PathBuf, PathBuf)>> {
+    let expected = "expected train/<class>/ and test/<class>/, or just <class>/, with png or jpg \
+                    images";
+    if !root.is_dir() {
+        return Err(Error::layout(root, format!("no such folder; {expected}")));
     }
-    if names.is_empty() {
-        return Err(Error::layout(root, "no class folders; expected <class>/*.{png,jpg,jpeg}"));
+    let folder = |names: &[&str]| names.iter().map(|n| root.join(n)).find(|path| path.is_dir());
+    let (train, test) = (folder(&["train"]), folder(&["test", "val"]));
+    // A folder of images is a class, even if it is called `train`: there are photographs of trains.
+    let is_class = |path: &PathBuf| images_in(path).is_ok() && class_folders(path).is_err();
+    if [&train, &test].into_iter().flatten().all(is_class) {
+        return Ok(None);
     }
-    Ok(names)
-}
-
-/// The images in a class folder, by name.
-fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let is_image = |path: &PathBuf| {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e)) && path.is_file()
+    let needed = |folder: Option<PathBuf>, name| {
+        folder.ok_or_else(|| Error::layout(root, format!("no folder `{name}`; {expected}")))
     };
-    let mut images = entries(folder)?;
-    images.retain(is_image);
-    if images.is_empty() {
-        return Err(Error::layout(folder, "no images; expected *.png, *.jpg or *.jpeg"));
-    }
-    Ok(images)
+    Ok(Some((needed(train, "train")?, needed(test, "test")?)))
 }
 
-/// What is in a folder, sorted, without names that begin with a dot.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        let entry = entry.map_err(Error::io(folder))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
+/// All images but every fifth of each class, and those.
+///
+/// Counted by name, so that the splits are the same wherever the folder is, and adding a class
+/// changes no other.
+fn held_out(root: &Path) -> Result<(Arc<dyn Dataset>, Arc<dyn Dataset>)> {
+    let all = FolderDataset::open(root)?;
+    let mut counts = vec![0; all.class_names.len()];
+    let (mut train, mut test) = (Vec::new(), Vec::new());
+    for (index, (_, label)) in all.files.iter().enumerate() {
+        let count = &mut counts[*label as usize];
+        *count += 1;
+        if *count % HELD_OUT == 0 { test.push(index) } else { train.push(index) }
     }
-    paths.sort();
-    Ok(paths)
+    if test.is_empty() {
+        let reason = format!(
+            "no test/ folder, and no class has {HELD_OUT} images, of which one could be held out"
+        );
+        return Err(Error::layout(root, reason));
+    }
+    let all: Arc<dyn Dataset> = Arc::new(all);
+    Ok((Arc::new(Subset::new(all.clone(), train)?), Arc::new(Subset::new(all, test)?)))
 }
 
 #[cfg(test)]

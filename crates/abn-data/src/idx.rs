@@ -11,6 +11,8 @@ use flate2::bufread::GzDecoder;
 use crate::error::{Error, Result};
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// No file may hold more than this, however small it is gzipped: all of EMNIST is 0.6 GB.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Grey images of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,12 @@ pub fn encode(dimensions: &[usize], data: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    // A file is never much longer than what it holds.
+    if size > MAX_BYTES + MAX_BYTES / 8 {
+        let expected = format!("an idx file of at most {MAX_BYTES} bytes");
+        return Err(Error::format(path, expected, format!("{size} bytes")));
+    }
     std::fs::read(path).map_err(Error::io(path))
 }
 
@@ -135,9 +143,10 @@ fn parse_stream<const N: usize>(
     }
     let shape = || dimensions.map(|d| d.to_string()).join("×");
     let size = dimensions.iter().try_fold(1_usize, |size, &d| size.checked_mul(d));
-    let size = size.and_then(|size| u64::try_from(size).ok()).filter(|&size| size < u64::MAX);
+    let size = size.and_then(|size| u64::try_from(size).ok()).filter(|&size| size <= MAX_BYTES);
     let size = size.ok_or_else(|| {
-        Error::format(path, "dimensions that fit memory", format!("{what} of {}", shape()))
+        let expected = format!("dimensions of at most {MAX_BYTES} bytes");
+        Error::format(path, expected, format!("{what} of {}", shape()))
     })?;
 
     // One byte more than promised: so that trailing bytes show, and gzip checks its checksum.

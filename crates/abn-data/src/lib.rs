@@ -10,7 +10,7 @@
 //! use abn_data::{Loader, LoaderConfig, Transform, open};
 //!
 //! # fn main() -> abn_data::Result<()> {
-//! let splits = open("folder", Some("photos".as_ref()))?; // photos/{train,test}/<class>/*.jpg
+//! let splits = open("folder", Some("photos".as_ref()))?; // photos/<class>/*.jpg
 //! let transform = Transform::standard(splits.fit, 224, splits.stats);
 //! let config = LoaderConfig { batch_size: 32, augment: true, shuffle: true, ..Default::default() };
 //! for batch in Loader::new(splits.train, transform, config)? {
@@ -21,23 +21,36 @@
 //! # }
 //! ```
 
+mod cifar;
 mod dataset;
+mod decode;
 mod error;
 mod fashion_mnist;
 mod folder;
 pub mod idx;
+mod imagenet;
+mod listing;
 mod loader;
+#[cfg(test)]
+mod malformed;
+mod mat;
 mod memory;
+mod mnist;
 mod open;
+mod places;
 mod resize;
 pub mod rng;
 mod subset;
+mod svhn;
+#[cfg(test)]
+mod testing;
 mod transform;
 
 pub use dataset::{Dataset, Image, Normalisation, Sample, Splits};
+pub use decode::read_image;
 pub use error::{Error, Result};
 pub use fashion_mnist::{CLASSES as FASHION_MNIST_CLASSES, SUBSET_PER_CLASS};
-pub use folder::{FolderDataset, read_image};
+pub use folder::FolderDataset;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use memory::MemoryDataset;
 pub use open::{DATASETS, DatasetInfo, open};

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::dataset::{Dataset, Image, Sample};
 use crate::error::{Error, Result};
 
+/// No file of a dataset in memory may promise more images than this: twice SVHN's largest.
+pub(crate) const MAX_IMAGES: usize = 1 << 20;
+
 /// Images of one size, held in memory.
 #[derive(Clone, Debug)]
 pub struct MemoryDataset {

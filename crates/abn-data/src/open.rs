@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::dataset::Splits;
 use crate::error::{Error, Result};
-use crate::{fashion_mnist, folder};
+use crate::{cifar, fashion_mnist, folder, imagenet, mnist, svhn};
 
 /// A dataset that [`open`] knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct DatasetInfo {
 }
 
 /// Every dataset that [`open`] knows.
-pub const DATASETS: [DatasetInfo; 3] = [
+pub const DATASETS: [DatasetInfo; 9] = [
     DatasetInfo {
         name: "fashion-mnist-mini",
         summary: "10,000 training and 2,000 test images of Fashion-MNIST, compiled in",
@@ -26,17 +26,47 @@ pub const DATASETS: [DatasetInfo; 3] = [
         summary: "Fashion-MNIST, 60,000 and 10,000 images, from its four idx files",
     },
     DatasetInfo {
+        name: "mnist",
+        summary: "MNIST, 60,000 and 10,000 digits, from its four idx files",
+    },
+    DatasetInfo {
+        name: "cifar10",
+        summary: "CIFAR-10, 50,000 and 10,000 images, from its binary or python batches",
+    },
+    DatasetInfo {
+        name: "cifar100",
+        summary: "CIFAR-100, 50,000 and 10,000 images, from its binary or python files",
+    },
+    DatasetInfo {
+        name: "svhn",
+        summary: "SVHN, 73,257 and 26,032 digits, from {train,test}_32x32.mat",
+    },
+    DatasetInfo {
+        name: "svhn-extra",
+        summary: "SVHN with extra_32x32.mat: 604,388 and 26,032 digits",
+    },
+    DatasetInfo {
+        name: "imagenet",
+        summary: "ILSVRC2012, 1,281,167 and 50,000 photographs: train/<wnid>/ and val/",
+    },
+    DatasetInfo {
         name: "folder",
-        summary: "your own images: <data folder>/{train,test}/<class>/*.{png,jpg,jpeg}",
+        summary: "your own images: <data folder>/[{train,test}/]<class>/*.{png,jpg,jpeg}",
     },
 ];
 
 /// Opens a dataset by its name; `data_dir` is the folder with its files.
 ///
-/// - `fashion-mnist-mini` needs no folder, but feature `embedded`;
-/// - `fashion-mnist` looks in `data_dir`, or else in `datasets/fashion-mnist/raw` and Debian's
-///   `/usr/share/datasets/fashion-mnist`;
-/// - `folder` needs `data_dir`.
+/// Without `data_dir`, `datasets/NAME/raw` is looked into (`svhn-extra`: `datasets/svhn/raw`).
+///
+/// | name | files |
+/// | --- | --- |
+/// | `fashion-mnist-mini` | none, but feature `embedded` |
+/// | `fashion-mnist`, `mnist` | the four idx files, plain or `.gz`; also in torchvision's `FashionMNIST/raw/`, `MNIST/raw/`. Fashion-MNIST is also found where Debian puts it |
+/// | `cifar10`, `cifar100` | `cifar-10-batches-bin/` or `cifar-10-batches-py/` (`cifar-100-binary/`, `cifar-100-python/`), or what is in it |
+/// | `svhn`, `svhn-extra` | `train_32x32.mat`, `test_32x32.mat`, and `extra_32x32.mat` |
+/// | `imagenet` | `train/<wnid>/*.JPEG`, and `val/<wnid>/*.JPEG` or `val/*.JPEG` with a ground truth: the devkit's, or a text file `val.txt` of lines `NAME WNID` or `WNID` |
+/// | `folder` | `train/<class>/` and `test/<class>/` (or `val/<class>/`), or `<class>/` alone: then every fifth image of each class, by name, is held out for the test split. Needs `data_dir` |
 ///
 /// # Errors
 /// If there is no dataset of that name (the error lists the nearest), or its files are missing
@@ -45,9 +75,15 @@ pub fn open(name: &str, data_dir: Option<&Path>) -> Result<Splits> {
     match name {
         "fashion-mnist-mini" => fashion_mnist::mini(),
         "fashion-mnist" => fashion_mnist::full(data_dir),
+        "mnist" => mnist::splits(data_dir),
+        "cifar10" => cifar::splits(&cifar::CIFAR10, data_dir),
+        "cifar100" => cifar::splits(&cifar::CIFAR100, data_dir),
+        "svhn" => svhn::splits(data_dir, false),
+        "svhn-extra" => svhn::splits(data_dir, true),
+        "imagenet" => imagenet::splits(data_dir),
         "folder" => folder::splits(data_dir.ok_or(Error::Unavailable {
             dataset: "folder",
-            reason: "name the data folder that holds train/<class>/ and test/<class>/",
+            reason: "name the data folder that holds <class>/, or train/<class>/ and test/<class>/",
         })?),
         _ => Err(Error::UnknownDataset { name: name.to_owned(), nearest: nearest(name) }),
     }

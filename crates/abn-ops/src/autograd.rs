@@ -28,8 +28,10 @@ use crate::{Error, Result, elementwise};
 type Backward = Box<dyn FnOnce(Tensor) -> Result<Vec<Option<Tensor>>> + Send>;
 
 enum Origin {
-    /// A parameter, or an input whose gradient is wanted.
+    /// An input whose gradient is wanted.
     Leaf(Tensor),
+    /// A network's parameter: a leaf, but not inside [`frozen`].
+    Parameter(Tensor),
     Op {
         inputs: Vec<Option<Arc<Node>>>,
         backward: Mutex<Option<Backward>>,
@@ -56,7 +58,7 @@ impl Drop for Node {
         fn take(origin: &mut Origin) -> Vec<Option<Arc<Node>>> {
             match origin {
                 Origin::Op { inputs, .. } => std::mem::take(inputs),
-                Origin::Leaf(_) => Vec::new(),
+                Origin::Leaf(_) | Origin::Parameter(_) => Vec::new(),
             }
         }
         let mut queue = take(&mut self.origin);
@@ -68,21 +70,56 @@ impl Drop for Node {
     }
 }
 
-thread_local! {
-    static RECORDING: Cell<bool> = const { Cell::new(true) };
+/// How operations are recorded at the moment.
+#[derive(Clone, Copy)]
+struct Recording {
+    on: bool,
+    frozen: bool,
+    guided: bool,
 }
 
-/// Runs `f` without recording: nothing computed inside can be differentiated, and nothing is kept
-/// for a backward pass. The equivalent of `torch.no_grad()`; holds for this thread.
-pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
+thread_local! {
+    static RECORDING: Cell<Recording> =
+        const { Cell::new(Recording { on: true, frozen: false, guided: false }) };
+}
+
+/// Runs `f` with another way of recording, and then returns to the one before, come what may.
+fn recording<R>(change: impl FnOnce(Recording) -> Recording, f: impl FnOnce() -> R) -> R {
+    struct Restore(Recording);
     impl Drop for Restore {
         fn drop(&mut self) {
             RECORDING.set(self.0);
         }
     }
-    let _restore = Restore(RECORDING.replace(false));
+    let before = RECORDING.get();
+    let _restore = Restore(before);
+    RECORDING.set(change(before));
     f()
+}
+
+/// Runs `f` without recording: nothing computed inside can be differentiated, and nothing is kept
+/// for a backward pass. The equivalent of `torch.no_grad()`; holds for this thread.
+pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
+    recording(|before| Recording { on: false, ..before }, f)
+}
+
+/// Runs `f` with every [`Tracked::parameter`] a constant: what is computed inside can be
+/// differentiated with respect to other leaves only, and costs what those need. The equivalent of
+/// `requires_grad_(False)` on a model's parameters; holds for this thread.
+pub fn frozen<R>(f: impl FnOnce() -> R) -> R {
+    recording(|before| Recording { frozen: true, ..before }, f)
+}
+
+/// Runs `f` so that the backward pass through every ReLU computed inside lets positive gradients
+/// through only: guided backpropagation (Springenberg et al., "Striving for Simplicity", 2015).
+/// Values do not change; holds for this thread.
+pub fn guided<R>(f: impl FnOnce() -> R) -> R {
+    recording(|before| Recording { guided: true, ..before }, f)
+}
+
+/// Whether a ReLU computed now is to be a guided one.
+pub(crate) fn is_guided() -> bool {
+    RECORDING.get().guided
 }
 
 /// A tensor and how it was computed. Cloning is cheap and shares both.
@@ -111,9 +148,14 @@ impl Tracked {
         Self { value, node: Some(node) }
     }
 
-    /// A network's parameter: a leaf if the tensor is a candle variable, a constant otherwise.
+    /// A network's parameter: a leaf if the tensor is a candle variable, except inside [`frozen`];
+    /// a constant otherwise.
     pub fn parameter(value: Tensor) -> Self {
-        if value.is_variable() { Self::leaf(value) } else { Self::constant(value) }
+        if !value.is_variable() {
+            return Self::constant(value);
+        }
+        let node = Node::new(Origin::Parameter(value.clone()));
+        Self { value, node: Some(node) }
     }
 
     /// The result of an operation on `inputs`.
@@ -130,7 +172,7 @@ impl Tracked {
         if !records(inputs) {
             return Self::constant(value);
         }
-        let inputs = inputs.iter().map(|input| input.node.clone()).collect();
+        let inputs = inputs.iter().map(|input| input.tracked_node().cloned()).collect();
         let backward = Mutex::new(Some(Box::new(backward) as Backward));
         Self { value, node: Some(Node::new(Origin::Op { inputs, backward })) }
     }
@@ -152,7 +194,12 @@ impl Tracked {
 
     /// Whether a gradient can flow to this value.
     pub fn is_tracked(&self) -> bool {
-        self.node.is_some()
+        self.tracked_node().is_some()
+    }
+
+    fn tracked_node(&self) -> Option<&Arc<Node>> {
+        let frozen = RECORDING.get().frozen;
+        self.node.as_ref().filter(|node| !(frozen && matches!(node.origin, Origin::Parameter(_))))
     }
 
     /// Dimensions of the tensor.
@@ -180,17 +227,6 @@ impl Tracked {
     /// # Errors
     /// As [`Tracked::backward`], and if the shapes differ.
     pub fn backward_from(&self, gradient: Tensor) -> Result<GradStore> {
-        let mut store = GradStore::default();
-        self.backward_into(gradient, &mut store)?;
-        Ok(store)
-    }
-
-    /// Like [`Tracked::backward_from`], adding to the gradients in `store`: over several backward
-    /// passes their sum, as PyTorch's `backward` without `zero_grad` gives it.
-    ///
-    /// # Errors
-    /// As [`Tracked::backward_from`]; `store` then holds part of the sum.
-    pub fn backward_into(&self, gradient: Tensor, store: &mut GradStore) -> Result<()> {
         if gradient.dims() != self.dims() {
             let expected = format!("a gradient of shape {:?}", self.dims());
             return Err(Error::shape("backward", expected, gradient.dims()));
@@ -198,13 +234,14 @@ impl Tracked {
         let root = self.node.clone().ok_or(Error::Backward("the value depends on no leaf"))?;
         // Operations work in the gradient's memory, and the caller may still use this tensor.
         let gradient = gradient.force_contiguous()?;
+        let mut store = GradStore::default();
         let mut order = BinaryHeap::from([root.id]);
         let mut pending = BTreeMap::from([(root.id, (root, gradient))]);
         while let Some(id) = order.pop() {
             // A node that several paths reach is queued once for each.
             let Some((node, gradient)) = pending.remove(&id) else { continue };
             match &node.origin {
-                Origin::Leaf(tensor) => {
+                Origin::Leaf(tensor) | Origin::Parameter(tensor) => {
                     let gradient = match store.remove(tensor) {
                         Some(sum) => elementwise::add_in_place(sum, &gradient)?,
                         None => gradient,
@@ -228,13 +265,13 @@ impl Tracked {
                 }
             }
         }
-        Ok(())
+        Ok(store)
     }
 }
 
 /// Whether an operation on these inputs must be recorded (and so must save what backward needs).
 pub fn records(inputs: &[&Tracked]) -> bool {
-    RECORDING.get() && inputs.iter().any(|input| input.is_tracked())
+    RECORDING.get().on && inputs.iter().any(|input| input.is_tracked())
 }
 
 #[cfg(test)]

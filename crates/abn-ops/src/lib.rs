@@ -10,7 +10,6 @@ mod conv2d;
 mod cost;
 mod dropout;
 mod elementwise;
-mod ema;
 mod error;
 mod host;
 mod layout;
@@ -27,18 +26,17 @@ mod testing;
 mod tile;
 
 pub use attend::attend;
-pub use autograd::{Tracked, no_grad};
+pub use autograd::{Tracked, frozen, guided, no_grad};
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cost::{count_multiply_adds, zeros_without_memory};
 pub use dropout::dropout;
 pub use elementwise::{add, relu, sigmoid};
-pub use ema::ema_step;
 pub use error::{Error, Result};
 pub use host::Element;
 pub use layout::{reshape, to_channels_first, to_channels_last};
 pub use linear::linear;
-pub use loss::{bce_with_logits, smoothed_softmax_cross_entropy, softmax, softmax_cross_entropy};
+pub use loss::{bce_with_logits, softmax, softmax_cross_entropy};
 pub use memory::keep_freed_memory;
 pub use pool::{
     Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, global_max_pool, max_pool2d,

@@ -28,7 +28,6 @@
 
 mod card;
 mod checkpoint;
-mod ema;
 mod error;
 mod evaluate;
 pub mod explain;
@@ -40,8 +39,6 @@ mod optimizer;
 mod progress;
 mod recipe;
 mod run;
-mod schedule;
-mod step;
 mod tally;
 mod trainer;
 
@@ -55,6 +52,5 @@ pub use optimizer::Sgd;
 pub use progress::Progress;
 pub use recipe::{Difference, Recipe};
 pub use run::{Prediction, Run};
-pub use schedule::Schedule;
 pub use tally::Tally;
 pub use trainer::{TrainOptions, open_data, train};

@@ -4,8 +4,8 @@ use candle_nn::VarBuilder;
 
 use crate::layers::{Conv2d, Dropout, Linear, LinearInit, conv3x3};
 use crate::{
-    Abn, AttentionBranch, AttentionConfig, Backbone, Baseline, Classifier, Error, Mechanism, Mode,
-    ParamStore, Preset, Result, TrunkNorm, loss, smoothed_loss,
+    Abn, AttentionBranch, AttentionConfig, Backbone, Baseline, Cam, Classifier, Control, Error,
+    Mechanism, Mode, ParamStore, Preset, Result, TrunkNorm, class_activation_maps, loss,
 };
 
 /// One convolution for each of the three parts.
@@ -36,12 +36,24 @@ impl Backbone for Tiny {
         self.trunk.as_ref().ok_or(Error::NoTrunk)?.forward(feature)
     }
 
-    fn perceive(&self, feature: &Tracked, _: Mode) -> Result<Tracked> {
-        self.fc.forward(&abn_ops::global_avg_pool(&self.last.forward(feature)?)?)
+    fn deepen(&self, feature: &Tracked, _: Mode) -> Result<Tracked> {
+        self.last.forward(feature)
+    }
+
+    fn classify(&self, last: &Tracked, _: Mode) -> Result<Tracked> {
+        self.fc.forward(&abn_ops::global_avg_pool(last)?)
     }
 
     fn trunk_channels(&self) -> Option<usize> {
         self.trunk.as_ref().map(|_| 6)
+    }
+
+    fn last_channels(&self) -> usize {
+        8
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        Some(self.fc.weight())
     }
 }
 
@@ -95,7 +107,8 @@ fn the_perception_branch_sees_the_attended_features() {
     let feature = backbone.extract(&image(), Mode::Eval).unwrap();
     for (mechanism, same) in [(Mechanism::Residual, true), (Mechanism::Multiply, false)] {
         let attended = mechanism.apply(&feature, &map).unwrap();
-        let logits = backbone.perceive(&attended, Mode::Eval).unwrap();
+        let last = backbone.deepen(&attended, Mode::Eval).unwrap();
+        let logits = backbone.classify(&last, Mode::Eval).unwrap();
         assert_eq!(elements(&logits) == elements(&output.logits), same, "{mechanism}");
     }
 }
@@ -118,29 +131,22 @@ fn the_map_has_the_features_size_and_lies_between_0_and_1() {
 fn the_loss_is_the_sum_of_both_branches_cross_entropy() {
     let labels = Tensor::new(&[4u32, 1], &Device::Cpu).unwrap();
     let output = abn(&store(), Mechanism::Residual).forward(&image(), TRAIN).unwrap();
-    let cross_entropy = |logits: &Tracked, smoothing: f64| {
+    let cross_entropy = |logits: &Tracked| {
         let rows = logits.value().to_vec2::<f64>().unwrap();
-        let row = |row: &[f64], label: usize| {
-            let mean = row.iter().sum::<f64>() / row.len() as f64;
-            let target = (1.0 - smoothing) * row[label] + smoothing * mean;
-            row.iter().map(|l| l.exp()).sum::<f64>().ln() - target
-        };
+        let row =
+            |row: &[f64], label: usize| row.iter().map(|l| l.exp()).sum::<f64>().ln() - row[label];
         (row(&rows[0], 4) + row(&rows[1], 1)) / 2.0
     };
+    let parts = loss(&output, &labels).unwrap();
+    let attention = cross_entropy(&output.attention.as_ref().unwrap().logits);
+    let perception = cross_entropy(&output.logits);
     let near = |value: &Tracked, expected: f64| {
         let value = value.value().to_scalar::<f64>().unwrap();
         assert!((value - expected).abs() < 1e-12, "{value} instead of {expected}");
     };
-    for (parts, smoothing) in [
-        (loss(&output, &labels).unwrap(), 0.0),
-        (smoothed_loss(&output, &labels, 0.2).unwrap(), 0.2),
-    ] {
-        let attention = cross_entropy(&output.attention.as_ref().unwrap().logits, smoothing);
-        let perception = cross_entropy(&output.logits, smoothing);
-        near(&parts.perception, perception);
-        near(parts.attention.as_ref().unwrap(), attention);
-        near(&parts.total, attention + perception);
-    }
+    near(&parts.perception, perception);
+    near(parts.attention.as_ref().unwrap(), attention);
+    near(&parts.total, attention + perception);
 }
 
 #[test]
@@ -168,6 +174,99 @@ fn a_baseline_has_no_attention_and_carries_none() {
     let config = AttentionConfig::default();
     let result = Abn::new(backbone, 5, Mechanism::default(), config, vb);
     assert!(matches!(result.err(), Some(Error::NoTrunk)));
+}
+
+#[test]
+fn a_control_is_an_abn_whose_attention_changes_nothing() {
+    for (mechanism, neutral) in [(Mechanism::Residual, 0.0), (Mechanism::Multiply, 1.0)] {
+        let store = store();
+        let abn = abn(&store, mechanism);
+        let of_abn = abn.forward(&image(), TRAIN).unwrap().attention.unwrap();
+        let model = Control::new(abn);
+        let output = model.forward(&image(), TRAIN).unwrap();
+        let attention = output.attention.unwrap();
+        assert_eq!(attention.map.dims(), [2, 1, 6, 7]);
+        assert!(elements(&attention.map).iter().all(|m| *m == neutral));
+        assert_eq!(elements(&attention.logits), elements(&of_abn.logits));
+
+        let alone = Baseline::new(Tiny::new(false, store.var_builder()).unwrap());
+        let alone = alone.forward(&image(), TRAIN).unwrap();
+        assert_eq!(elements(&output.logits), elements(&alone.logits));
+    }
+}
+
+#[test]
+fn what_only_a_controls_map_is_made_of_has_no_gradient() {
+    let store = store();
+    let model = Control::new(abn(&store, Mechanism::Residual));
+    let labels = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
+    let output = model.forward(&image(), TRAIN).unwrap();
+    let gradients = loss(&output, &labels).unwrap().total.backward().unwrap();
+    for (name, var) in store.parameters() {
+        let of_the_map = name.starts_with("att_conv3") || name.starts_with("bn_att3");
+        assert_eq!(gradients.get(var.as_tensor()).is_none(), of_the_map, "{name}");
+    }
+}
+
+#[test]
+fn cam_has_its_own_layers_and_trains_them_all() {
+    let store = store();
+    let vb = store.var_builder();
+    let model = Cam::new(Tiny::new(false, vb.clone()).unwrap(), 5, vb).unwrap();
+    assert_eq!(store.tensors()["cam_conv.weight"].dims(), [8, 8, 3, 3]);
+    let labels = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
+    let output = model.forward(&image(), TRAIN).unwrap();
+    assert!(output.attention.is_none());
+    let gradients = loss(&output, &labels).unwrap().total.backward().unwrap();
+    for (name, var) in store.parameters() {
+        // `Tiny` builds its own linear layer in any case.
+        let replaced = name.starts_with("fc.");
+        assert_eq!(gradients.get(var.as_tensor()).is_none(), replaced, "{name}");
+    }
+}
+
+#[test]
+fn a_class_activation_maps_mean_is_the_classs_score() {
+    let store = store();
+    let vb = store.var_builder();
+    let model = Cam::new(Tiny::new(false, vb.clone()).unwrap(), 5, vb).unwrap();
+    let last = model.features(&image(), Mode::Eval).unwrap().last;
+    let logits = model.classify(&last, Mode::Eval).unwrap();
+    let logits = logits.value().to_vec2::<f64>().unwrap();
+    let bias = store.tensors()["cam_fc.bias"].to_vec1::<f64>().unwrap();
+
+    let classes = [[4u32, 0, 4], [1, 2, 3]];
+    let indices = Tensor::new(&classes, &Device::Cpu).unwrap();
+    let weights = model.class_weights().unwrap();
+    let maps = class_activation_maps(last.value(), weights, &indices).unwrap();
+    let (h, w) = (last.dims()[1], last.dims()[2]);
+    assert_eq!(maps.dims(), [2, 3, h, w]);
+    let means = maps.mean((2, 3)).unwrap().to_vec2::<f64>().unwrap();
+    for (image, classes) in classes.iter().enumerate() {
+        for (means, &class) in means[image].iter().zip(classes) {
+            let expected = logits[image][class as usize] - bias[class as usize];
+            assert!((means - expected).abs() < 1e-12, "{means} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn class_activation_maps_refuse_what_does_not_fit() {
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let classes = |classes: &[[u32; 2]]| {
+        let flat: Vec<u32> = classes.concat();
+        Tensor::from_vec(flat, (classes.len(), 2), &Device::Cpu).unwrap()
+    };
+    let (last, weights) = (zeros(&[2, 3, 4, 8]), zeros(&[5, 8]));
+    let error = |last: &Tensor, weights: &Tensor, classes: &Tensor| {
+        class_activation_maps(last, weights, classes).unwrap_err().to_string()
+    };
+    let two = classes(&[[0, 1], [2, 3]]);
+    assert!(error(&zeros(&[2, 3, 4]), &weights, &two).contains("feature map (N, h, w, C)"));
+    assert!(error(&last, &zeros(&[5, 7]), &two).contains("weights (K, 8)"));
+    assert!(error(&last, &weights, &classes(&[[0, 1]])).contains("2 images"));
+    let text = error(&last, &weights, &classes(&[[0, 1], [2, 5]]));
+    assert!(text.contains("label 5 of sample 1"), "{text}");
 }
 
 #[test]

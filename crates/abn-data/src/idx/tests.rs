@@ -100,8 +100,10 @@ fn dimensions_that_cannot_be_are_an_error() {
     // Overflows 64 bits, and promises far more than there is: neither may allocate what it claims.
     let mut bytes = vec![0, 0, 8, 3];
     bytes.extend([0xff; 12]);
-    assert!(message(&bytes).contains("dimensions that fit memory"));
+    assert!(message(&bytes).contains("dimensions of at most 1073741824 bytes"));
     let mut bytes = vec![0, 0, 8, 3, 0x7f, 0xff, 0xff, 0xff, 0, 0, 1, 0, 0, 0, 1, 0];
+    assert!(message(&bytes).contains("2147483647×256×256"));
+    bytes[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
     bytes.push(7);
     assert!(message(&bytes).ends_with("found only 1"));
     assert!(message(&encode(&[0, 28, 28], &[]).unwrap()).contains("at least one image"));

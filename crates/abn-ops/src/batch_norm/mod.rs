@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use self::cpu::{Affine, Sums};
 use self::moments::Moments;
 use crate::host::{Element, by_dtype, host, tensor, update};
-use crate::{Error, Result, Tracked, cost};
+use crate::{Error, Result, Tracked, autograd, cost, elementwise};
 
 /// A batch normalisation's parameters and running statistics, each of shape (C).
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,8 @@ const OP: &str = "batch_norm";
 ///
 /// In training, mean and (biased) variance are the batch's, and the running statistics move
 /// towards them: `running += momentum · (batch − running)`, with the unbiased variance. Otherwise
-/// they are the running ones; the result is differentiable all the same.
+/// they are the running ones; the result is differentiable all the same. Inside
+/// [`guided`](crate::guided), the ReLU's backward pass drops negative gradients.
 ///
 /// # Shapes
 /// `x` (…, C) of at least two dimensions, `residual` as `x`, to the same.
@@ -115,10 +116,14 @@ fn run<T: Element>(
     let x_tracked = x.is_tracked();
     let parameters_tracked = bn.weight.is_tracked() || bn.bias.is_tracked();
     let residual_tracked = residual.is_some_and(Tracked::is_tracked);
+    let guided = relu && autograd::is_guided();
     let no_residual = Tracked::constant(input.clone());
     let inputs = [x, bn.weight, bn.bias, residual.unwrap_or(&no_residual)];
     Ok(Tracked::from_op(y, &inputs, move |grad| {
         let x = host::<T>(OP, &input)?;
+        if guided {
+            update::<T>(OP, &grad, elementwise::positive)?;
+        }
         if let Some(output) = output {
             let y = host::<T>(OP, &output)?;
             update::<T>(OP, &grad, |grad| cpu::mask(grad, &y))?;

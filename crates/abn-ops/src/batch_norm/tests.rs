@@ -267,3 +267,23 @@ fn shapes_alone_take_no_memory_and_leave_the_statistics() {
     assert_eq!((y.unwrap().dims(), macs), (huge.dims(), 0));
     assert_close(&running[0].mean(D::Minus1).unwrap(), &before, 0.0);
 }
+
+/// The fused ReLU against a batch norm followed by the ReLU on its own, both guided.
+#[test]
+fn guided_is_the_guided_relu_after_it() {
+    let shape = [2, 5, 3, 10];
+    for (residual, train) in [(false, false), (true, false), (false, true), (true, true)] {
+        let x = inputs(&shape, residual, DType::F64);
+        let fused = |x: &[Tracked]| apply(x, &running(10, DType::F64), true, train);
+        let apart =
+            |x: &[Tracked]| relu_op(&apply(x, &running(10, DType::F64), false, train).unwrap());
+        let (_, plain) = gradients(&x, fused);
+        let (y, found) = crate::guided(|| gradients(&x, fused));
+        let (expected_y, expected) = crate::guided(|| gradients(&x, apart));
+        assert_close(&y, &expected_y, 0.0);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(found, expected, 1e-12);
+        }
+        assert!(deviation(&found[0], &plain[0]) > 1e-3, "guiding changes the gradient");
+    }
+}

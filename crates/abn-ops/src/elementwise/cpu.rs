@@ -1,10 +1,11 @@
 //! CPU kernels of the elementwise passes.
 
 use candle_core::{Shape, Tensor};
+use rayon::prelude::*;
 
 use crate::Result;
 use crate::host::{Element, tensor, unwritten};
-use crate::parallel::{chunks2, chunks3};
+use crate::parallel::{CHUNK, chunks2, chunks3};
 use crate::simd::multiversion;
 
 multiversion! {
@@ -41,6 +42,14 @@ multiversion! {
 }
 
 multiversion! {
+    fn positive_chunk<T>(x: &mut [T]) {
+        for x in x.iter_mut() {
+            *x = if *x <= T::zero() { T::zero() } else { *x };
+        }
+    }
+}
+
+multiversion! {
     fn sigmoid_backward_chunk<T>(grad: &mut [T], y: &[T]) {
         for (g, &y) in grad.iter_mut().zip(y) {
             *g *= y * (T::one() - y);
@@ -68,6 +77,11 @@ pub fn relu<T: Element>(x: &[T], shape: &Shape) -> Result<Tensor> {
 
 pub fn relu_backward<T: Element>(grad: &mut [T], y: &[T]) {
     chunks2(grad, y, relu_backward_chunk::<T>);
+}
+
+/// `max(x, 0)` in place.
+pub fn positive<T: Element>(x: &mut [T]) {
+    x.par_chunks_mut(CHUNK).for_each(positive_chunk::<T>);
 }
 
 pub fn sigmoid<T: Element>(x: &[T], shape: &Shape) -> Result<Tensor> {

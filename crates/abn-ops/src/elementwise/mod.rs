@@ -6,10 +6,10 @@ mod tests;
 
 use candle_core::Tensor;
 
-pub(crate) use cpu::{logistic, relu_backward};
+pub(crate) use cpu::{logistic, positive, relu_backward};
 
 use crate::host::{by_dtype, host, update};
-use crate::{Error, Result, Tracked, cost};
+use crate::{Error, Result, Tracked, autograd, cost};
 
 /// `a + b`, elementwise.
 ///
@@ -39,7 +39,8 @@ pub fn add(a: &Tracked, b: &Tracked) -> Result<Tracked> {
     }))
 }
 
-/// `max(x, 0)`, elementwise. The gradient at 0 is 0.
+/// `max(x, 0)`, elementwise. The gradient at 0 is 0; inside [`guided`](crate::guided), negative
+/// gradients become 0 too.
 ///
 /// # Shapes
 /// Any, to the same. PyTorch: `F.relu(x)`.
@@ -53,11 +54,16 @@ pub fn relu(x: &Tracked) -> Result<Tracked> {
     }
     let input = x.value().contiguous()?;
     let y = by_dtype!(OP, &input, T => cpu::relu::<T>(&host(OP, &input)?, input.shape()))?;
-    let saved = y.clone();
+    let (saved, guided) = (y.clone(), autograd::is_guided());
     Ok(Tracked::from_op(y, &[x], move |grad| {
         by_dtype!(OP, &saved, T => {
             let y = host::<T>(OP, &saved)?;
-            update::<T>(OP, &grad, |grad| relu_backward(grad, &y))
+            update::<T>(OP, &grad, |grad| {
+                relu_backward(grad, &y);
+                if guided {
+                    positive(grad);
+                }
+            })
         })?;
         Ok(vec![Some(grad)])
     }))

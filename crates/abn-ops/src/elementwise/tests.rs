@@ -123,3 +123,16 @@ fn threads_do_not_matter() {
         dx
     });
 }
+
+#[test]
+fn guided_relu_lets_positive_gradients_of_positive_values_through() {
+    let x =
+        Tracked::leaf(Tensor::new(&[1.0f32, 1.0, -1.0, -1.0], &candle_core::Device::Cpu).unwrap());
+    let grad = Tensor::new(&[2.0f32, -2.0, 2.0, -2.0], &candle_core::Device::Cpu).unwrap();
+    let plain = relu(&x).unwrap().backward_from(grad.clone()).unwrap();
+    assert_eq!(flat(plain.get(x.value()).unwrap()), [2.0, -2.0, 0.0, 0.0]);
+    let y = crate::guided(|| relu(&x).unwrap());
+    assert_eq!(flat(y.value()), [1.0, 1.0, 0.0, 0.0]);
+    let guided = y.backward_from(grad).unwrap();
+    assert_eq!(flat(guided.get(x.value()).unwrap()), [2.0, 0.0, 0.0, 0.0]);
+}

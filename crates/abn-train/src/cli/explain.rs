@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use abn_backbones::Variant;
 use abn_train::{Error, Prediction, Run, explain};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -32,10 +33,11 @@ impl ExplainArgs {
     pub fn run(self) -> Result<()> {
         self.compute.set_up()?;
         let run = Run::open(&self.checkpoint)?;
-        if run.recipe.variant == abn_backbones::Variant::Baseline {
+        if run.recipe.variant != Variant::Abn {
             bail!(
-                "{} is a baseline, which has no attention map; train one with --variant abn",
-                self.checkpoint.display()
+                "{} is a {} network, which has no attention map to show; train one with --variant abn",
+                self.checkpoint.display(),
+                run.recipe.variant
             );
         }
         let targets = self.targets()?;
