@@ -158,14 +158,22 @@ impl ModelSpec {
         }
     }
 
-    /// What the model takes at its [image size](Self::image_size). Computes nothing and takes a
-    /// millisecond or so, whatever the model.
+    /// What the model takes at its [image size](Self::image_size), with the default options.
+    /// Computes nothing and takes a millisecond or so, whatever the model.
     ///
     /// # Errors
     /// As [`ModelSpec::build`].
     pub fn cost(&self, variant: Variant, num_classes: usize) -> Result<Cost> {
+        self.cost_with(variant, &BuildOptions::new(num_classes))
+    }
+
+    /// [`ModelSpec::cost`] of a model built with these options.
+    ///
+    /// # Errors
+    /// As [`ModelSpec::build`].
+    pub fn cost_with(&self, variant: Variant, options: &BuildOptions) -> Result<Cost> {
         let store = ParamStore::shapes_only();
-        let model = self.build(variant, &BuildOptions::new(num_classes), store.var_builder())?;
+        let model = self.build(variant, options, store.var_builder())?;
         let shape = (1, 3, self.image_size(), self.image_size());
         let image =
             abn_ops::zeros_without_memory(shape, DType::F32).map_err(abn_core::Error::from)?;

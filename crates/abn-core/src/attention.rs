@@ -73,6 +73,31 @@ pub enum Preset {
     Paper,
 }
 
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Code => "code",
+            Self::Paper => "paper",
+        })
+    }
+}
+
+impl FromStr for Preset {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "code" => Ok(Self::Code),
+            "paper" => Ok(Self::Paper),
+            _ => Err(Error::UnknownName {
+                what: "preset",
+                name: name.to_owned(),
+                expected: "`code` (the released code's branch) or `paper` (its figure's)",
+            }),
+        }
+    }
+}
+
 /// What happens to the trunk's output before the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrunkNorm {

@@ -29,6 +29,6 @@ pub use attention::{AttentionBranch, AttentionConfig, Mechanism, Preset, TrunkNo
 pub use backbone::{Backbone, Mode};
 pub use cam::{Cam, class_activation_maps};
 pub use error::{Error, Result};
-pub use loss::{Loss, loss};
+pub use loss::{Loss, loss, smoothed_loss};
 pub use model::{Abn, Attention, Baseline, Classifier, Control, Features, Output};
 pub use params::{LoadReport, ParamStore};

@@ -22,11 +22,21 @@ pub struct Loss {
 /// # Errors
 /// If the number of labels is not the batch size, or a label is not a class.
 pub fn loss(output: &Output, labels: &Tensor) -> Result<Loss> {
-    let perception = abn_ops::softmax_cross_entropy(&output.logits, labels)?;
+    smoothed_loss(output, labels, 0.0)
+}
+
+/// [`loss()`] with the share `smoothing` of each label spread evenly over all classes, in both
+/// branches (PyTorch's `CrossEntropyLoss(label_smoothing=smoothing)`).
+///
+/// # Errors
+/// As [`loss()`], and if `smoothing` is not in 0 to 1.
+pub fn smoothed_loss(output: &Output, labels: &Tensor, smoothing: f64) -> Result<Loss> {
+    let cross_entropy = |logits| abn_ops::smoothed_softmax_cross_entropy(logits, labels, smoothing);
+    let perception = cross_entropy(&output.logits)?;
     let Some(attention) = &output.attention else {
         return Ok(Loss { total: perception.clone(), perception, attention: None });
     };
-    let attention = abn_ops::softmax_cross_entropy(&attention.logits, labels)?;
+    let attention = cross_entropy(&attention.logits)?;
     let total = abn_ops::add(&attention, &perception)?;
     Ok(Loss { total, perception, attention: Some(attention) })
 }

@@ -227,6 +227,17 @@ impl Tracked {
     /// # Errors
     /// As [`Tracked::backward`], and if the shapes differ.
     pub fn backward_from(&self, gradient: Tensor) -> Result<GradStore> {
+        let mut store = GradStore::default();
+        self.backward_into(gradient, &mut store)?;
+        Ok(store)
+    }
+
+    /// Like [`Tracked::backward_from`], adding to the gradients in `store`: over several backward
+    /// passes their sum, as PyTorch's `backward` without `zero_grad` gives it.
+    ///
+    /// # Errors
+    /// As [`Tracked::backward_from`]; `store` then holds part of the sum.
+    pub fn backward_into(&self, gradient: Tensor, store: &mut GradStore) -> Result<()> {
         if gradient.dims() != self.dims() {
             let expected = format!("a gradient of shape {:?}", self.dims());
             return Err(Error::shape("backward", expected, gradient.dims()));
@@ -234,7 +245,6 @@ impl Tracked {
         let root = self.node.clone().ok_or(Error::Backward("the value depends on no leaf"))?;
         // Operations work in the gradient's memory, and the caller may still use this tensor.
         let gradient = gradient.force_contiguous()?;
-        let mut store = GradStore::default();
         let mut order = BinaryHeap::from([root.id]);
         let mut pending = BTreeMap::from([(root.id, (root, gradient))]);
         while let Some(id) = order.pop() {
@@ -265,7 +275,7 @@ impl Tracked {
                 }
             }
         }
-        Ok(store)
+        Ok(())
     }
 }
 

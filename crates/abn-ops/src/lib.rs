@@ -10,6 +10,7 @@ mod conv2d;
 mod cost;
 mod dropout;
 mod elementwise;
+mod ema;
 mod error;
 mod host;
 mod layout;
@@ -32,11 +33,12 @@ pub use conv2d::{Conv2dConfig, conv2d};
 pub use cost::{count_multiply_adds, zeros_without_memory};
 pub use dropout::dropout;
 pub use elementwise::{add, relu, sigmoid};
+pub use ema::ema_step;
 pub use error::{Error, Result};
 pub use host::Element;
 pub use layout::{reshape, to_channels_first, to_channels_last};
 pub use linear::linear;
-pub use loss::{bce_with_logits, softmax, softmax_cross_entropy};
+pub use loss::{bce_with_logits, smoothed_softmax_cross_entropy, softmax, softmax_cross_entropy};
 pub use memory::keep_freed_memory;
 pub use pool::{
     Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, global_max_pool, max_pool2d,

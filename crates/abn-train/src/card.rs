@@ -1,6 +1,6 @@
 //! What weights are of: enough to build the network, prepare images and name the answers.
 
-use abn_backbones::BuildOptions;
+use abn_backbones::{BuildOptions, Cost};
 use abn_core::{Classifier, ParamStore};
 use abn_data::{Dataset, Fit, Image, Normalisation, Splits, Transform};
 use image::imageops::{FilterType, resize};
@@ -65,14 +65,27 @@ impl Card {
     /// # Errors
     /// If the recipe's model is not known.
     pub fn build(&self, params: &ParamStore) -> Result<Box<dyn Classifier>> {
-        let options = BuildOptions {
+        let spec = abn_backbones::find(&self.recipe.model)?;
+        Ok(spec.build(self.recipe.variant, &self.options(), params.var_builder())?)
+    }
+
+    /// What the network takes.
+    ///
+    /// # Errors
+    /// If the recipe's model is not known.
+    pub fn cost(&self) -> Result<Cost> {
+        let spec = abn_backbones::find(&self.recipe.model)?;
+        Ok(spec.cost_with(self.recipe.variant, &self.options())?)
+    }
+
+    fn options(&self) -> BuildOptions {
+        BuildOptions {
             mechanism: self.recipe.mechanism,
+            preset: self.recipe.preset,
             bn_momentum: self.recipe.bn_momentum,
             dropout: self.recipe.dropout,
             ..BuildOptions::new(self.classes.len())
-        };
-        let spec = abn_backbones::find(&self.recipe.model)?;
-        Ok(spec.build(self.recipe.variant, &options, params.var_builder())?)
+        }
     }
 
     /// The steps from a dataset's image to the network's input.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
+use crate::ema::Ema;
 use crate::optimizer::Sgd;
 use crate::tally::Tally;
 use crate::{Error, Recipe, Result, files};
@@ -18,6 +19,8 @@ use crate::{Error, Recipe, Result, files};
 /// Name of the weights' file in a checkpoint.
 pub(crate) const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// With an average of the weights: what it is the average of, which training goes on from.
+const TRAINED: &str = "trained.safetensors";
 const STATE: &str = "state.json";
 /// The entry of the weights' metadata that holds the [`Card`].
 const CARD: &str = "abn";
@@ -50,7 +53,7 @@ pub struct Best {
 
 /// FNV-1a of a recipe, without the place of the data.
 pub(crate) fn fingerprint(recipe: &Recipe) -> String {
-    let hash = recipe.identity().to_toml().bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+    let hash = recipe.identity().compact().bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("{hash:016x}")
@@ -69,21 +72,43 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&read(path)?).map_err(|error| damaged(path)(error.to_string()))
 }
 
-/// Writes a checkpoint folder at once; without the optimizer if nothing will resume from it.
+/// What a run consists of while it goes on.
+pub(crate) struct Training {
+    /// The weights that are trained.
+    pub params: ParamStore,
+    /// Their velocities.
+    pub optimizer: Sgd,
+    /// Their average, if the recipe asks for one.
+    pub ema: Option<Ema>,
+}
+
+impl Training {
+    /// The weights of the network that the run is about: the average, if there is one.
+    fn network(&self) -> &ParamStore {
+        self.ema.as_ref().map_or(&self.params, |ema| &ema.params)
+    }
+}
+
+/// Writes a checkpoint folder at once: the network, how far the run is, and with `resumable` what
+/// else a resumed run needs.
 pub(crate) fn save(
     folder: &Path,
-    params: &ParamStore,
-    optimizer: Option<&Sgd>,
+    training: &Training,
+    resumable: bool,
     card: &Card,
     state: &State,
 ) -> Result<()> {
     files::replace_folder(folder, |folder| {
         let text = serde_json::to_string(card).expect("strings and numbers are always JSON");
-        let bytes = params.to_bytes(&BTreeMap::from([(CARD.to_owned(), text)]))?;
+        let bytes = training.network().to_bytes(&BTreeMap::from([(CARD.to_owned(), text)]))?;
         files::write_synced(&folder.join(MODEL), &bytes)?;
-        if let Some(optimizer) = optimizer {
-            let bytes = weights::to_bytes(optimizer.velocity(), &BTreeMap::new())?;
+        if resumable {
+            let bytes = weights::to_bytes(training.optimizer.velocity(), &BTreeMap::new())?;
             files::write_synced(&folder.join(OPTIMIZER), &bytes)?;
+        }
+        if resumable && training.ema.is_some() {
+            let bytes = training.params.to_bytes(&BTreeMap::new())?;
+            files::write_synced(&folder.join(TRAINED), &bytes)?;
         }
         let state = serde_json::to_string_pretty(state).expect("numbers are always JSON") + "\n";
         files::write_synced(&folder.join(STATE), state.as_bytes())
@@ -129,13 +154,8 @@ pub(crate) fn fill(
     })
 }
 
-/// Goes on from a checkpoint of the same network: fills weights and velocities.
-pub(crate) fn resume(
-    folder: &Path,
-    params: &ParamStore,
-    optimizer: &mut Sgd,
-    card: &Card,
-) -> Result<State> {
+/// Goes on from a checkpoint of the same network: fills weights, velocities and averages.
+pub(crate) fn resume(folder: &Path, training: &mut Training, card: &Card) -> Result<State> {
     let model = folder.join(MODEL);
     let (found, tensors) = read_model(&model)?;
     if found != *card {
@@ -153,7 +173,12 @@ pub(crate) fn resume(
     }
     let file = folder.join(OPTIMIZER);
     let velocity = read_weights(&file)?.tensors;
-    fill(params, tensors, &model, card.network())?;
-    optimizer.set_velocity(velocity).map_err(damaged(&file))?;
+    fill(training.network(), tensors, &model, card.network())?;
+    if training.ema.is_some() {
+        let trained = folder.join(TRAINED);
+        let tensors = read_weights(&trained)?.tensors;
+        fill(&training.params, tensors, &trained, card.network())?;
+    }
+    training.optimizer.set_velocity(velocity).map_err(damaged(&file))?;
     Ok(state)
 }

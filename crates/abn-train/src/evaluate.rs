@@ -11,17 +11,18 @@ use candle_core::{Device, Tensor};
 use crate::Result;
 use crate::tally::Tally;
 
-/// A forward pass and its loss.
+/// A forward pass and its loss, the labels smoothed by this much.
 pub(crate) fn forward(
     model: &dyn Classifier,
     batch: Batch,
     mode: Mode,
+    smoothing: f64,
 ) -> Result<(Output, Loss, Vec<u32>)> {
     let Batch { images, labels, shape: [n, c, h, w], .. } = batch;
     let images = Tensor::from_vec(images, (n, c, h, w), &Device::Cpu)?;
     let targets = Tensor::from_slice(&labels, n, &Device::Cpu)?;
     let output = model.forward(&Tracked::constant(images), mode)?;
-    let loss = abn_core::loss(&output, &targets)?;
+    let loss = abn_core::smoothed_loss(&output, &targets, smoothing)?;
     Ok((output, loss, labels))
 }
 
@@ -43,7 +44,7 @@ pub fn evaluate(
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let (output, loss, labels) = no_grad(|| forward(model, batch?, Mode::Eval))?;
+        let (output, loss, labels) = no_grad(|| forward(model, batch?, Mode::Eval, 0.0))?;
         tally.add(&output, &loss, &labels)?;
     }
     Ok(Some(tally))

@@ -28,6 +28,7 @@
 
 mod card;
 mod checkpoint;
+mod ema;
 mod error;
 mod evaluate;
 pub mod explain;
@@ -39,6 +40,8 @@ mod optimizer;
 mod progress;
 mod recipe;
 mod run;
+mod schedule;
+mod step;
 mod tally;
 mod trainer;
 
@@ -52,5 +55,6 @@ pub use optimizer::Sgd;
 pub use progress::Progress;
 pub use recipe::{Difference, Recipe};
 pub use run::{Prediction, Run};
+pub use schedule::Schedule;
 pub use tally::Tally;
 pub use trainer::{TrainOptions, open_data, train};

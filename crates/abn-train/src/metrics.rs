@@ -11,14 +11,14 @@ use crate::{Error, Recipe, Result, files};
 /// What one epoch gave: a line of `metrics.jsonl`.
 ///
 /// Errors are top-1, in percent. Losses are means over images. Training losses and errors are
-/// those of the steps as they were taken (with augmentation, dropout and the batch's statistics),
-/// as is usual. Two runs of one recipe differ in [`seconds`](Self::seconds) and
+/// those of the steps as they were taken (with augmentation, dropout, the batch's statistics and
+/// smoothed labels), as is usual. Two runs of one recipe differ in [`seconds`](Self::seconds) and
 /// [`images_per_second`](Self::images_per_second) only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Counted from 1: how many epochs are done.
     pub epoch: usize,
-    /// Learning rate of the epoch.
+    /// Learning rate of the epoch's last step.
     pub lr: f64,
     /// Training loss: both branches summed.
     pub train_loss: f64,

@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use abn_backbones::Variant;
-use abn_core::Mechanism;
+use abn_core::{Mechanism, Preset};
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
-use crate::{Error, Result, names};
+use crate::{Error, Result, Schedule, names};
 
 /// What a run does, completely: equal recipes on equal data give equal weights.
 ///
@@ -30,6 +30,12 @@ pub struct Recipe {
     /// (eq. 1). Without effect on a baseline. Default: `"residual"`.
     #[serde(with = "text")]
     pub mechanism: Mechanism,
+    /// Where the paper's figures and the authors' released code differ, whom the attention branch
+    /// follows: `"code"`, whose map comes from a 3×3 convolution and which produced the paper's
+    /// numbers, or `"paper"`, with a 1×1 convolution. Without effect on a baseline. Default:
+    /// `"code"`.
+    #[serde(with = "text", skip_serializing_if = "is_default")]
+    pub preset: Preset,
     /// Name of the dataset, as `abn datasets` lists them. Default: `"fashion-mnist-mini"`, which
     /// is part of the program.
     pub dataset: String,
@@ -37,14 +43,32 @@ pub struct Recipe {
     /// compared when a run is resumed: data may move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
+    /// Train on the first so many images of each class, in the set's order; the test set stays
+    /// whole. Default: none, which takes all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_per_class: Option<usize>,
     /// Passes over the training set. Default: 10.
     pub epochs: usize,
     /// Images per step; the last step of an epoch takes what remains. Default: 64.
     pub batch_size: usize,
-    /// Learning rate of the first epoch. Default: 0.1.
+    /// Parts in which a step's images go through the network, to need less memory; it divides
+    /// `batch_size`. The gradient is that of the mean over all the step's images, but batch norm
+    /// sees the parts: its statistics are those of `batch_size / accumulate` images, and the
+    /// running ones move once for each part. Default: 1.
+    #[serde(skip_serializing_if = "is_one")]
+    pub accumulate: usize,
+    /// Learning rate of the first epoch, or the one that a warm-up leads to. Default: 0.1.
     pub lr: f64,
+    /// `"multistep"`, by `milestones` and `gamma`, or `"cosine"`, which falls to 0 at the end of
+    /// the run, step by step ([`Schedule`]). Default: `"multistep"`.
+    #[serde(with = "text", skip_serializing_if = "is_default")]
+    pub schedule: Schedule,
+    /// Epochs in which the learning rate grows to the schedule's, by as much at each step; fewer
+    /// than `epochs`. Default: 0.
+    #[serde(skip_serializing_if = "is_default")]
+    pub warmup_epochs: usize,
     /// The learning rate is multiplied by `gamma` after each of these numbers of epochs
-    /// (PyTorch's `MultiStepLR`). Default: `[5, 7]`.
+    /// (PyTorch's `MultiStepLR`). Without effect on a cosine. Default: `[5, 7]`.
     pub milestones: Vec<usize>,
     /// Factor at each milestone. Default: 0.1.
     pub gamma: f64,
@@ -54,6 +78,16 @@ pub struct Recipe {
     pub nesterov: bool,
     /// Weight decay of SGD, on every trainable parameter. Default: 1e-4.
     pub weight_decay: f64,
+    /// Share of each training label that is spread evenly over all classes, in both branches'
+    /// losses (PyTorch's `CrossEntropyLoss(label_smoothing=…)`). Evaluation takes the labels as
+    /// they are. Default: 0.
+    #[serde(skip_serializing_if = "is_default")]
+    pub label_smoothing: f64,
+    /// Train a second set of weights, the exponential moving average of the trained ones with this
+    /// decay (PyTorch's `swa_utils.get_ema_multi_avg_fn`), statistics of batch norm included: what
+    /// is evaluated and saved as the network are these. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
     /// Share of the batch's statistics in batch norm's running ones (PyTorch's `momentum`).
     /// Default: 0.1.
     pub bn_momentum: f64,
@@ -74,22 +108,47 @@ impl Default for Recipe {
             model: "resnet20".into(),
             variant: Variant::Abn,
             mechanism: Mechanism::Residual,
+            preset: Preset::Code,
             dataset: "fashion-mnist-mini".into(),
             data_dir: None,
+            images_per_class: None,
             epochs: 10,
             batch_size: 64,
+            accumulate: 1,
             lr: 0.1,
+            schedule: Schedule::Multistep,
+            warmup_epochs: 0,
             milestones: vec![5, 7],
             gamma: 0.1,
             momentum: 0.9,
             nesterov: false,
             weight_decay: 1e-4,
+            label_smoothing: 0.0,
+            ema_decay: None,
             bn_momentum: 0.1,
             dropout: None,
             augment: true,
             seed: 0,
         }
     }
+}
+
+/// The keys that recipes did not have from the start, with their defaults in TOML. A recipe is
+/// identified without them where they have these, so that older runs stay what they are.
+const LATER: [(&str, &str); 5] = [
+    ("preset", "\"code\""),
+    ("accumulate", "1"),
+    ("schedule", "\"multistep\""),
+    ("warmup_epochs", "0"),
+    ("label_smoothing", "0.0"),
+];
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn is_one(value: &usize) -> bool {
+    *value == 1
 }
 
 /// A value that cannot be, by the key it stands under.
@@ -101,20 +160,27 @@ pub(crate) struct Invalid {
 
 impl Recipe {
     /// Every key a recipe may have.
-    pub const KEYS: [&str; 17] = [
+    pub const KEYS: [&str; 24] = [
         "model",
         "variant",
         "mechanism",
+        "preset",
         "dataset",
         "data_dir",
+        "images_per_class",
         "epochs",
         "batch_size",
+        "accumulate",
         "lr",
+        "schedule",
+        "warmup_epochs",
         "milestones",
         "gamma",
         "momentum",
         "nesterov",
         "weight_decay",
+        "label_smoothing",
+        "ema_decay",
         "bn_momentum",
         "dropout",
         "augment",
@@ -191,10 +257,26 @@ impl Recipe {
                 format!("unknown dataset {:?}{near} (known: {})", self.dataset, known.join(", "));
             return invalid("dataset", problem);
         }
-        for (key, value) in [("epochs", self.epochs), ("batch_size", self.batch_size)] {
+        for (key, value) in [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("accumulate", self.accumulate),
+            ("images_per_class", self.images_per_class.unwrap_or(1)),
+        ] {
             if value == 0 {
                 return invalid(key, "must be at least 1, is 0".into());
             }
+        }
+        if !self.batch_size.is_multiple_of(self.accumulate) {
+            let (parts, images) = (self.accumulate, self.batch_size);
+            return invalid("accumulate", format!("must divide batch_size, {images}, is {parts}"));
+        }
+        if self.warmup_epochs >= self.epochs {
+            let (warmup, epochs) = (self.warmup_epochs, self.epochs);
+            return invalid(
+                "warmup_epochs",
+                format!("must be less than epochs, {epochs}, is {warmup}"),
+            );
         }
         let positive = |x: f64| x > 0.0 && x.is_finite();
         for (key, value, fine, expected) in [
@@ -213,6 +295,12 @@ impl Recipe {
                 "0 or a positive number",
             ),
             (
+                "label_smoothing",
+                self.label_smoothing,
+                (0.0..1.0).contains(&self.label_smoothing),
+                "in 0 to 1, without 1",
+            ),
+            (
                 "bn_momentum",
                 self.bn_momentum,
                 positive(self.bn_momentum) && self.bn_momentum <= 1.0,
@@ -223,8 +311,10 @@ impl Recipe {
                 return invalid(key, format!("must be {expected}, is {value}"));
             }
         }
-        if let Some(dropout) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
-            return invalid("dropout", format!("must be in 0 to 1, without 1, is {dropout}"));
+        for (key, value) in [("dropout", self.dropout), ("ema_decay", self.ema_decay)] {
+            if let Some(value) = value.filter(|value| !(0.0..1.0).contains(value)) {
+                return invalid(key, format!("must be in 0 to 1, without 1, is {value}"));
+            }
         }
         if self.nesterov && self.momentum == 0.0 {
             return invalid("nesterov", "needs a momentum above 0".into());
@@ -240,17 +330,20 @@ impl Recipe {
         Ok(())
     }
 
-    /// Learning rate of an epoch, counted from 0.
-    ///
-    /// PyTorch's `MultiStepLR`, stepped once after each epoch.
-    pub fn learning_rate(&self, epoch: usize) -> f64 {
-        let reached = self.milestones.iter().filter(|&&milestone| milestone <= epoch).count();
-        // One factor at a time, as PyTorch does: a power would round differently.
-        (0..reached).fold(self.lr, |lr, _| lr * self.gamma)
-    }
-
     /// The recipe as TOML, every key with its value.
     pub fn to_toml(&self) -> String {
+        let mut text = self.compact();
+        let table: toml::Table = toml::from_str(&text).expect("just written");
+        for (key, default) in LATER {
+            if !table.contains_key(key) {
+                text.push_str(&format!("{key} = {default}\n"));
+            }
+        }
+        text
+    }
+
+    /// The recipe as TOML without the [`LATER`] keys that have their default.
+    pub(crate) fn compact(&self) -> String {
         toml::to_string(self).expect("numbers, strings and lists are always TOML")
     }
 
@@ -263,7 +356,7 @@ impl Recipe {
     /// difference.
     pub(crate) fn differences(&self, other: &Self) -> Vec<Difference> {
         let table = |recipe: &Self| {
-            toml::Table::try_from(recipe.identity()).expect("a recipe is a TOML table")
+            toml::from_str::<toml::Table>(&recipe.identity().to_toml()).expect("just written")
         };
         let (ours, theirs) = (table(self), table(other));
         let differs = |key: &&str| ours.get(*key) != theirs.get(*key);
@@ -335,8 +428,13 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_and_has_every_key() {
-        let recipe =
-            Recipe { data_dir: Some("/data".into()), dropout: Some(0.3), ..Recipe::default() };
+        let recipe = Recipe {
+            data_dir: Some("/data".into()),
+            dropout: Some(0.3),
+            ema_decay: Some(0.99),
+            images_per_class: Some(5),
+            ..Recipe::default()
+        };
         let text = recipe.to_toml();
         assert_eq!(parse(&text).unwrap(), recipe);
         let table: toml::Table = toml::from_str(&text).unwrap();
@@ -345,6 +443,29 @@ mod tests {
         keys.sort_unstable();
         expected.sort_unstable();
         assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn later_keys_are_written_with_their_values_but_identify_a_recipe_only_if_set() {
+        let set = Recipe {
+            preset: Preset::Paper,
+            accumulate: 4,
+            schedule: Schedule::Cosine,
+            warmup_epochs: 2,
+            label_smoothing: 0.1,
+            ..Recipe::default()
+        };
+        for recipe in [set.clone(), Recipe::default()] {
+            assert_eq!(parse(&recipe.to_toml()).unwrap(), recipe);
+            assert_eq!(parse(&recipe.compact()).unwrap(), recipe);
+        }
+        for (key, _) in LATER {
+            assert!(set.compact().contains(key), "{key}");
+            assert!(!Recipe::default().compact().contains(key), "{key}");
+        }
+        let told: Vec<_> = set.differences(&Recipe::default());
+        assert_eq!(told.len(), LATER.len(), "{told:?}");
+        assert_eq!(told[0].to_string(), "preset = \"code\" there, \"paper\" asked for");
     }
 
     #[test]
@@ -378,19 +499,21 @@ mod tests {
             ("milestones = [5, 5]", "milestones"),
             ("milestones = [0, 5]", "milestones"),
             ("momentum = 0.0\nnesterov = true", "nesterov"),
+            ("accumulate = 0", "accumulate"),
+            ("batch_size = 10\naccumulate = 3", "accumulate"),
+            ("schedule = \"cosinus\"", "schedule"),
+            ("epochs = 3\nwarmup_epochs = 3", "warmup_epochs"),
+            ("label_smoothing = 1.0", "label_smoothing"),
+            ("label_smoothing = nan", "label_smoothing"),
+            ("ema_decay = 1.0", "ema_decay"),
+            ("preset = \"figure\"", "preset"),
+            ("images_per_class = 0", "images_per_class"),
             ("model = \"resnet21\"", "model"),
             ("dataset = \"fashion-mnist-mimi\"", "dataset"),
         ] {
             let said = message(text);
             assert!(said.contains(&format!("key {key:?}")), "{text}: {said}");
         }
-    }
-
-    #[test]
-    fn the_rate_falls_when_a_milestone_is_reached() {
-        let recipe = Recipe { lr: 0.1, milestones: vec![2, 3], gamma: 0.1, ..Recipe::default() };
-        let rates: Vec<_> = (0..5).map(|epoch| recipe.learning_rate(epoch)).collect();
-        assert_eq!(rates, [0.1, 0.1, 0.1 * 0.1, 0.1 * 0.1 * 0.1, 0.1 * 0.1 * 0.1]);
     }
 
     #[test]

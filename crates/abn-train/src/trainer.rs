@@ -4,16 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use abn_core::{Classifier, Mode, ParamStore};
+use abn_core::{Classifier, ParamStore};
 use abn_data::{Loader, LoaderConfig, Splits};
 use candle_core::{DType, Device};
 
 use crate::card::Card;
-use crate::checkpoint::{self, Best, State};
-use crate::evaluate::{evaluate, forward};
+use crate::checkpoint::{self, Best, State, Training};
+use crate::ema::Ema;
+use crate::evaluate::evaluate;
 use crate::folder::{Found, RunFolder};
 use crate::optimizer::Sgd;
 use crate::progress::{EpochBar, Progress, Reporter};
+use crate::step::{Step, step_seed};
 use crate::tally::Tally;
 use crate::{Error, Metrics, Recipe, Result, Summary};
 
@@ -50,17 +52,22 @@ pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<S
     if let Found::Finished(summary) = folder.inspect(recipe, options.force)? {
         return Ok(*summary);
     }
-    let data = open_data(&recipe.dataset, recipe.data_dir.as_deref())?;
+    let mut data = open_data(&recipe.dataset, recipe.data_dir.as_deref())?;
+    if let Some(count) = recipe.images_per_class {
+        data = data.first_per_class(count)?;
+    }
     let card = Card::new(recipe, &data)?;
     let params = ParamStore::new(recipe.seed, DType::F32, Device::Cpu);
     let model = card.build(&params)?;
-    let mut optimizer = Sgd::new(params.parameters(), recipe);
+    let optimizer = Sgd::new(params.parameters(), recipe);
+    let ema = recipe.ema_decay.map(|decay| Ema::new(&card, &params, decay)).transpose()?;
+    let mut training = Training { params, optimizer, ema };
 
     let _claim = folder.claim(recipe, &header(options), options.force)?;
     let reporter = Reporter::new(options.progress, &options.label, recipe.epochs, data.train.len());
     let fresh = State { recipe: checkpoint::fingerprint(recipe), ..State::default() };
     let state = if folder.last().exists() {
-        let state = checkpoint::resume(&folder.last(), &params, &mut optimizer, &card)?;
+        let state = checkpoint::resume(&folder.last(), &mut training, &card)?;
         reporter.say(&format!(
             "going on with {} after epoch {}, step {}",
             folder.root().display(),
@@ -73,7 +80,7 @@ pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<S
     };
     Metrics::truncate(&folder.metrics(), state.epoch)?;
     let options = options.clone();
-    Session { recipe, folder, data, card, params, model, optimizer, state, reporter, options }.run()
+    Session { recipe, folder, data, card, model, training, state, reporter, options }.run()
 }
 
 /// Opens a dataset; that it needs a folder is said in the words of a recipe.
@@ -104,9 +111,8 @@ struct Session<'a> {
     folder: RunFolder,
     data: Splits,
     card: Card,
-    params: ParamStore,
     model: Box<dyn Classifier>,
-    optimizer: Sgd,
+    training: Training,
     state: State,
     reporter: Reporter,
     options: TrainOptions,
@@ -119,8 +125,7 @@ impl Session<'_> {
         }
         // From what is on disk: a resumed run has seen only some of its epochs itself.
         let lines = Metrics::read(&self.folder.metrics())?;
-        let spec = abn_backbones::find(&self.recipe.model)?;
-        let cost = spec.cost(self.recipe.variant, self.card.classes.len())?;
+        let cost = self.card.cost()?;
         let summary = Summary::new(self.recipe, &lines, cost.parameters, cost.multiply_adds)
             .ok_or_else(|| Error::Invalid("a run of no epochs has no summary".into()))?;
         summary.write(&self.folder.summary())?;
@@ -128,16 +133,15 @@ impl Session<'_> {
     }
 
     fn epoch(&mut self) -> Result<()> {
-        let lr = self.recipe.learning_rate(self.state.epoch);
         let tally = self.state.partial.take().unwrap_or_default();
         let mut bar = self.reporter.epoch(self.state.epoch, tally.images);
-        let train = self.train_epoch(lr, tally, &mut bar)?;
+        let train = self.train_epoch(tally, &mut bar)?;
         let images_per_second = bar.images_per_second();
         bar.evaluating();
         let Some(test) = self.test()? else { return self.stop_with(train) };
         let metrics = Metrics {
             epoch: self.state.epoch + 1,
-            lr,
+            lr: self.learning_rate(self.steps_per_epoch() - 1),
             train_loss: train.loss(),
             train_loss_perception: train.loss_perception(),
             train_loss_attention: train.loss_attention(),
@@ -153,11 +157,21 @@ impl Session<'_> {
         Ok(())
     }
 
+    fn steps_per_epoch(&self) -> usize {
+        self.recipe.steps_per_epoch(self.data.train.len())
+    }
+
+    /// Learning rate of a step of this epoch.
+    fn learning_rate(&self, step: usize) -> f64 {
+        let steps = self.steps_per_epoch();
+        self.recipe.learning_rate(self.state.epoch * steps + step, steps)
+    }
+
     /// The steps of an epoch that are not yet done.
-    fn train_epoch(&mut self, lr: f64, mut tally: Tally, bar: &mut EpochBar) -> Result<Tally> {
+    fn train_epoch(&mut self, mut tally: Tally, bar: &mut EpochBar) -> Result<Tally> {
         let epoch = self.state.epoch as u64;
         let config = LoaderConfig {
-            batch_size: self.recipe.batch_size,
+            batch_size: self.recipe.part_size(),
             shuffle: true,
             augment: self.recipe.augment,
             seed: self.recipe.seed,
@@ -165,26 +179,37 @@ impl Session<'_> {
             ..LoaderConfig::default()
         };
         let loader = Loader::new(self.data.train.clone(), self.card.transform(), config)?;
-        for batch in loader.skip(self.state.step) {
-            let batch = batch?;
+        let mut progress = Step::default();
+        for part in loader.skip(self.state.step * self.recipe.accumulate) {
+            let part = part?;
+            let (images, whole) = (part.labels.len(), self.images_of_step());
             let seed = step_seed(self.recipe.seed, epoch, self.state.step as u64);
-            let (output, loss, labels) = forward(&*self.model, batch, Mode::Train { seed })?;
-            let mean = tally.add(&output, &loss, &labels)?;
+            let smoothing = self.recipe.label_smoothing;
+            let mean = progress.add(&*self.model, part, whole, seed, smoothing, &mut tally)?;
+            let lr = self.learning_rate(self.state.step);
             if !mean.is_finite() {
                 let (epoch, step) = (self.state.epoch + 1, self.state.step + 1);
                 return Err(Error::Diverged { loss: mean, epoch, step, lr });
             }
-            // What backward needs it holds itself: without these, memory is free sooner.
-            drop(output);
-            let gradients = loss.total.backward()?;
-            self.optimizer.step(&gradients, lr)?;
+            bar.step(images, mean);
+            let Some(gradients) = progress.finished(whole) else { continue };
+            self.training.optimizer.step(&gradients, lr)?;
+            drop(gradients);
+            if let Some(ema) = &self.training.ema {
+                ema.update(self.state.epoch * self.steps_per_epoch() + self.state.step)?;
+            }
             self.state.step += 1;
-            bar.step(labels.len(), mean);
             if self.stopped() {
                 return self.stop_with(tally);
             }
         }
         Ok(tally)
+    }
+
+    /// Images of the next step: a batch, or what remains of the epoch.
+    fn images_of_step(&self) -> usize {
+        let batch = self.recipe.batch_size;
+        batch.min(self.data.train.len().saturating_sub(self.state.step * batch))
     }
 
     fn stopped(&self) -> bool {
@@ -204,12 +229,12 @@ impl Session<'_> {
 
     fn test(&self) -> Result<Option<Tally>> {
         let (test, transform) = (self.data.test.clone(), self.card.transform());
-        evaluate(&*self.model, test, transform, self.recipe.batch_size, &self.options.stop)
+        let model = self.training.ema.as_ref().map_or(&self.model, |ema| &ema.model);
+        evaluate(&**model, test, transform, self.recipe.part_size(), &self.options.stop)
     }
 
     fn save_last(&self) -> Result<()> {
-        let (last, optimizer) = (self.folder.last(), Some(&self.optimizer));
-        checkpoint::save(&last, &self.params, optimizer, &self.card, &self.state)
+        checkpoint::save(&self.folder.last(), &self.training, true, &self.card, &self.state)
     }
 
     /// Puts a finished epoch on disk: its line, then `best/`, then `last/`, from which alone a
@@ -221,35 +246,8 @@ impl Session<'_> {
         metrics.append(&self.folder.metrics())?;
         if better {
             self.state.best = Some(Best { epoch, wrong });
-            checkpoint::save(&self.folder.best(), &self.params, None, &self.card, &self.state)?;
+            checkpoint::save(&self.folder.best(), &self.training, false, &self.card, &self.state)?;
         }
         self.save_last()
-    }
-}
-
-/// Seed of a step's dropout masks.
-fn step_seed(seed: u64, epoch: u64, step: u64) -> u64 {
-    // splitmix64's finaliser, once for each part.
-    let mix = |z: u64| {
-        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let absorb = |state: u64, part: u64| mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ part);
-    [seed, epoch, step].into_iter().fold(0, absorb)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::step_seed;
-
-    #[test]
-    fn every_step_has_its_own_seed() {
-        let seeds: std::collections::BTreeSet<_> = (0..4u64)
-            .flat_map(|seed| {
-                (0..4).flat_map(move |epoch| (0..4).map(move |step| step_seed(seed, epoch, step)))
-            })
-            .collect();
-        assert_eq!(seeds.len(), 64);
     }
 }

@@ -14,13 +14,31 @@ use common::Lab;
 /// No run of these tests takes this long; a loop that does has hung.
 const LONG: Duration = Duration::from_secs(300);
 
+/// Everything that adds to a run's state or to the order of its sums.
+const OPTIONS: [&str; 12] = [
+    "--accumulate",
+    "2",
+    "--ema-decay",
+    "0.9",
+    "--schedule",
+    "cosine",
+    "--warmup-epochs",
+    "1",
+    "--label-smoothing",
+    "0.1",
+    "--preset",
+    "paper",
+];
+
 #[test]
 fn threads_change_nothing() {
     let lab = Lab::new();
-    for variant in ["abn", "baseline"] {
-        let [one, two] = [format!("{variant}-1"), format!("{variant}-2")];
-        lab.run(&lab.training(&one, &["--variant", variant, "--threads", "1"])).succeeds();
-        lab.run(&lab.training(&two, &["--variant", variant, "--threads", "2"])).succeeds();
+    for (name, flags) in
+        [("abn", &[][..]), ("baseline", &["--variant", "baseline"]), ("options", &OPTIONS)]
+    {
+        let [one, two] = [format!("{name}-1"), format!("{name}-2")];
+        lab.run(&lab.training(&one, &[flags, &["--threads", "1"]].concat())).succeeds();
+        lab.run(&lab.training(&two, &[flags, &["--threads", "2"]].concat())).succeeds();
         lab.assert_same_result(&one, &two);
     }
 }
@@ -36,11 +54,16 @@ fn seeds_change_the_weights() {
 
 /// Interrupts a run again and again, each time a little later, until it ends; gives how often it
 /// was cut off.
-fn interrupted(lab: &Lab, run: &str, mut cut: impl FnMut(&mut std::process::Child, u32)) -> u32 {
+fn interrupted(
+    lab: &Lab,
+    run: &str,
+    flags: &[&str],
+    mut cut: impl FnMut(&mut std::process::Child, u32),
+) -> u32 {
     let start = Instant::now();
     for attempt in 0.. {
         assert!(start.elapsed() < LONG, "{run} makes no progress");
-        let mut child = lab.spawn(&lab.training(run, &[]));
+        let mut child = lab.spawn(&lab.training(run, flags));
         cut(&mut child, attempt);
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
@@ -57,17 +80,19 @@ fn interrupted(lab: &Lab, run: &str, mut cut: impl FnMut(&mut std::process::Chil
 
 #[test]
 fn kills_change_nothing() {
-    let lab = Lab::new();
-    let start = Instant::now();
-    lab.run(&lab.training("whole", &[])).succeeds();
-    // So that the kills are spread over the run, however fast this machine is.
-    let pause = start.elapsed() / 10;
-    let cuts = interrupted(&lab, "killed", |child, attempt| {
-        sleep(pause * (attempt + 1));
-        child.kill().unwrap();
-    });
-    assert!(cuts > 0, "the first run was not killed");
-    lab.assert_same_result("whole", "killed");
+    for flags in [&[][..], &OPTIONS] {
+        let lab = Lab::new();
+        let start = Instant::now();
+        lab.run(&lab.training("whole", flags)).succeeds();
+        // So that the kills are spread over the run, however fast this machine is.
+        let pause = start.elapsed() / 10;
+        let cuts = interrupted(&lab, "killed", flags, |child, attempt| {
+            sleep(pause * (attempt + 1));
+            child.kill().unwrap();
+        });
+        assert!(cuts > 0, "the first run was not killed");
+        lab.assert_same_result("whole", "killed");
+    }
 }
 
 #[test]
@@ -80,7 +105,7 @@ fn kills_while_a_checkpoint_is_written_change_nothing() {
     {
         let temporary = lab.path(name).join(file);
         // At its first, second and third appearance; then the run may end.
-        interrupted(&lab, name, |child, attempt| {
+        interrupted(&lab, name, &[], |child, attempt| {
             let mut seen = 0;
             let mut there = false;
             while attempt < 3 && child.try_wait().unwrap().is_none() {
@@ -104,7 +129,7 @@ fn kills_while_a_checkpoint_is_written_change_nothing() {
 fn a_checkpoint_caught_between_its_renames_is_found() {
     let lab = Lab::new();
     lab.run(&lab.training("whole", &[])).succeeds();
-    interrupted(&lab, "caught", |child, attempt| {
+    interrupted(&lab, "caught", &[], |child, attempt| {
         if attempt == 0 {
             while fs::read_to_string(lab.path("caught/metrics.jsonl"))
                 .unwrap_or_default()
@@ -126,23 +151,25 @@ fn a_checkpoint_caught_between_its_renames_is_found() {
 
 #[test]
 fn ctrl_c_saves_within_the_epoch_and_changes_nothing() {
-    let lab = Lab::new();
-    let start = Instant::now();
-    lab.run(&lab.training("whole", &[])).succeeds();
-    let pause = start.elapsed() / 6;
-    let mut saved = 0;
-    interrupted(&lab, "stopped", |child, attempt| {
-        if saved < 3 {
-            sleep(pause + pause / 4 * attempt);
-            let id = child.id().to_string();
-            assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-            child.wait().unwrap();
-        }
-        let state = fs::read_to_string(lab.path("stopped/last/state.json")).unwrap_or_default();
-        saved += u32::from(state.contains("\"partial\""));
-    });
-    assert!(saved >= 1, "no stop fell into an epoch");
-    lab.assert_same_result("whole", "stopped");
+    for flags in [&[][..], &OPTIONS] {
+        let lab = Lab::new();
+        let start = Instant::now();
+        lab.run(&lab.training("whole", flags)).succeeds();
+        let pause = start.elapsed() / 6;
+        let mut saved = 0;
+        interrupted(&lab, "stopped", flags, |child, attempt| {
+            if saved < 3 {
+                sleep(pause + pause / 4 * attempt);
+                let id = child.id().to_string();
+                assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+                child.wait().unwrap();
+            }
+            let state = fs::read_to_string(lab.path("stopped/last/state.json")).unwrap_or_default();
+            saved += u32::from(state.contains("\"partial\""));
+        });
+        assert!(saved >= 1, "no stop fell into an epoch");
+        lab.assert_same_result("whole", "stopped");
+    }
 }
 
 #[test]

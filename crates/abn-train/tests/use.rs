@@ -83,6 +83,41 @@ fn flags_go_before_the_recipes_file() {
 }
 
 #[test]
+fn every_option_changes_the_result() {
+    let lab = Lab::new();
+    let one = |name: &str, flags: &[&str]| {
+        lab.run(&lab.training(name, &[flags, &["--epochs", "2"]].concat())).succeeds();
+        lab.result(name)["last/model.safetensors"].clone()
+    };
+    let weights = |bytes: &[u8]| {
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    let plain = weights(&one("plain", &[]));
+    for (name, flags) in [
+        ("accumulate", ["--accumulate", "2"]),
+        ("schedule", ["--schedule", "cosine"]),
+        ("warmup", ["--warmup-epochs", "1"]),
+        ("smoothing", ["--label-smoothing", "0.1"]),
+        ("ema", ["--ema-decay", "0.5"]),
+        ("preset", ["--preset", "paper"]),
+        ("images-per-class", ["--images-per-class", "4"]),
+    ] {
+        assert!(weights(&one(name, &flags)) != plain, "{name} changes nothing");
+    }
+    // The average changes what is evaluated, not what is trained.
+    assert!(weights(&lab.result("ema")["last/trained.safetensors"]) == plain);
+}
+
+#[test]
+fn a_last_batch_of_one_image_trains() {
+    let lab = Lab::new();
+    lab.run(&lab.training("run", &["--epochs", "1", "--batch-size", "47"])).succeeds();
+    let one_by_one = ["--epochs", "1", "--batch-size", "4", "--accumulate", "4"];
+    lab.run(&lab.training("one-by-one", &one_by_one)).succeeds();
+}
+
+#[test]
 fn ones_own_images_train() {
     let lab = Lab::new();
     for (split, count) in [("train", 12), ("test", 4)] {

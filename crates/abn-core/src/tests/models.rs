@@ -6,6 +6,7 @@ use crate::layers::{Conv2d, Dropout, Linear, LinearInit, conv3x3};
 use crate::{
     Abn, AttentionBranch, AttentionConfig, Backbone, Baseline, Cam, Classifier, Control, Error,
     Mechanism, Mode, ParamStore, Preset, Result, TrunkNorm, class_activation_maps, loss,
+    smoothed_loss,
 };
 
 /// One convolution for each of the three parts.
@@ -131,22 +132,29 @@ fn the_map_has_the_features_size_and_lies_between_0_and_1() {
 fn the_loss_is_the_sum_of_both_branches_cross_entropy() {
     let labels = Tensor::new(&[4u32, 1], &Device::Cpu).unwrap();
     let output = abn(&store(), Mechanism::Residual).forward(&image(), TRAIN).unwrap();
-    let cross_entropy = |logits: &Tracked| {
+    let cross_entropy = |logits: &Tracked, smoothing: f64| {
         let rows = logits.value().to_vec2::<f64>().unwrap();
-        let row =
-            |row: &[f64], label: usize| row.iter().map(|l| l.exp()).sum::<f64>().ln() - row[label];
+        let row = |row: &[f64], label: usize| {
+            let mean = row.iter().sum::<f64>() / row.len() as f64;
+            let target = (1.0 - smoothing) * row[label] + smoothing * mean;
+            row.iter().map(|l| l.exp()).sum::<f64>().ln() - target
+        };
         (row(&rows[0], 4) + row(&rows[1], 1)) / 2.0
     };
-    let parts = loss(&output, &labels).unwrap();
-    let attention = cross_entropy(&output.attention.as_ref().unwrap().logits);
-    let perception = cross_entropy(&output.logits);
     let near = |value: &Tracked, expected: f64| {
         let value = value.value().to_scalar::<f64>().unwrap();
         assert!((value - expected).abs() < 1e-12, "{value} instead of {expected}");
     };
-    near(&parts.perception, perception);
-    near(parts.attention.as_ref().unwrap(), attention);
-    near(&parts.total, attention + perception);
+    for (parts, smoothing) in [
+        (loss(&output, &labels).unwrap(), 0.0),
+        (smoothed_loss(&output, &labels, 0.2).unwrap(), 0.2),
+    ] {
+        let attention = cross_entropy(&output.attention.as_ref().unwrap().logits, smoothing);
+        let perception = cross_entropy(&output.logits, smoothing);
+        near(&parts.perception, perception);
+        near(parts.attention.as_ref().unwrap(), attention);
+        near(&parts.total, attention + perception);
+    }
 }
 
 #[test]

@@ -60,6 +60,14 @@ fn a_parameter_used_by_two_leaves_gets_the_sum() {
 }
 
 #[test]
+fn several_passes_add_up_and_leave_what_is_not_theirs() {
+    let [x, y, z] = [1.0, 2.0, 3.0].map(|value| Tracked::leaf(numbers(&[value])));
+    let mut store = add(&scaled(&x, 2.0), &scaled(&z, 7.0)).unwrap().backward().unwrap();
+    add(&scaled(&x, 3.0), &y).unwrap().backward_into(numbers(&[10.0]), &mut store).unwrap();
+    assert_eq!([&x, &y, &z].map(|leaf| gradient(&store, leaf)), [[32.0], [10.0], [7.0]]);
+}
+
+#[test]
 fn only_variables_are_trainable_parameters() {
     assert!(!Tracked::parameter(numbers(&[1.0])).is_tracked());
     let var = Var::from_tensor(&numbers(&[1.0])).unwrap();

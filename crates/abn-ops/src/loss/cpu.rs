@@ -14,13 +14,19 @@ fn log_sum_exp<T: Element>(row: &[T]) -> (f64, f64) {
     (max, sum.ln())
 }
 
-pub fn cross_entropy<T: Element>(x: &[T], labels: &[u32]) -> Result<Tensor> {
+pub fn cross_entropy<T: Element>(x: &[T], labels: &[u32], smoothing: f64) -> Result<Tensor> {
     let k = x.len() / labels.len();
     let losses: Vec<f64> = (x.par_chunks_exact(k), labels)
         .into_par_iter()
         .map(|(row, &label)| {
             let (max, log_sum) = log_sum_exp(row);
-            log_sum - (row[label as usize].wide() - max)
+            let of_label = log_sum - (row[label as usize].wide() - max);
+            if smoothing == 0.0 {
+                return of_label;
+            }
+            let below_max: f64 = row.iter().map(|x| x.wide() - max).sum();
+            let of_all = log_sum - below_max / k as f64;
+            (1.0 - smoothing) * of_label + smoothing * of_all
         })
         .collect();
     tensor(vec![T::of(losses.iter().sum::<f64>() / labels.len() as f64)], ())
@@ -29,18 +35,21 @@ pub fn cross_entropy<T: Element>(x: &[T], labels: &[u32]) -> Result<Tensor> {
 pub fn cross_entropy_backward<T: Element>(
     x: &[T],
     labels: &[u32],
+    smoothing: f64,
     grad: T,
     shape: &Shape,
 ) -> Result<Tensor> {
     let k = x.len() / labels.len();
     let scale = grad.wide() / labels.len() as f64;
+    let off = smoothing / k as f64;
+    let on = 1.0 - smoothing + off;
     let mut dx = vec![T::zero(); x.len()];
     (dx.par_chunks_exact_mut(k), x.par_chunks_exact(k), labels).into_par_iter().for_each(
         |(dx, row, &label)| {
             let (max, log_sum) = log_sum_exp(row);
             for (i, (dx, x)) in dx.iter_mut().zip(row).enumerate() {
                 let probability = (x.wide() - max - log_sum).exp();
-                let target = if i == label as usize { 1.0 } else { 0.0 };
+                let target = if i == label as usize { on } else { off };
                 *dx = T::of(scale * (probability - target));
             }
         },

@@ -18,7 +18,29 @@ use crate::{Error, Result, Tracked, cost};
 /// If a label is not below K (the error names the sample), the batch is empty, or on other shapes
 /// or types.
 pub fn softmax_cross_entropy(logits: &Tracked, labels: &Tensor) -> Result<Tracked> {
+    smoothed_softmax_cross_entropy(logits, labels, 0.0)
+}
+
+/// [`softmax_cross_entropy`] against targets of which the share `smoothing` is spread evenly over
+/// all classes, the label's included: the mean over the batch of `-Σ t·log softmax(logits)` with
+/// `t = smoothing / K`, and `1 - smoothing` more at the label.
+///
+/// With a `smoothing` of 0 it is [`softmax_cross_entropy`], to the bit.
+///
+/// # Shapes
+/// As there. PyTorch: `F.cross_entropy(logits, labels, label_smoothing=smoothing)`.
+///
+/// # Errors
+/// As there, and if `smoothing` is not in 0 to 1.
+pub fn smoothed_softmax_cross_entropy(
+    logits: &Tracked,
+    labels: &Tensor,
+    smoothing: f64,
+) -> Result<Tracked> {
     const OP: &str = "softmax_cross_entropy";
+    if !(0.0..=1.0).contains(&smoothing) {
+        return Err(Error::config(OP, format!("label smoothing {smoothing} is not in 0 to 1")));
+    }
     let &[n, k] = logits.dims() else {
         return Err(Error::shape(OP, "logits (N, K)", logits.dims()));
     };
@@ -40,11 +62,11 @@ pub fn softmax_cross_entropy(logits: &Tracked, labels: &Tensor) -> Result<Tracke
         return Err(Error::Label { op: OP, sample, label: labels[sample], classes: k });
     }
     let x = logits.value().contiguous()?;
-    let loss = by_dtype!(OP, &x, T => cpu::cross_entropy::<T>(&host(OP, &x)?, &labels))?;
+    let loss = by_dtype!(OP, &x, T => cpu::cross_entropy::<T>(&host(OP, &x)?, &labels, smoothing))?;
     Ok(Tracked::from_op(loss, &[logits], move |grad| {
         let dx = by_dtype!(OP, &x, T => {
             let grad = host::<T>(OP, &grad)?[0];
-            cpu::cross_entropy_backward(&host(OP, &x)?, &labels, grad, x.shape())
+            cpu::cross_entropy_backward(&host(OP, &x)?, &labels, smoothing, grad, x.shape())
         })?;
         Ok(vec![Some(dx)])
     }))

@@ -19,6 +19,20 @@ fn cross_entropy_reference(logits: &Tensor, labels: &Tensor) -> candle_core::Res
     probabilities.log()?.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?.neg()
 }
 
+/// The definition: cross-entropy against the smoothed one-hot targets.
+fn smoothed_reference(
+    logits: &Tensor,
+    labels: &Tensor,
+    smoothing: f64,
+) -> candle_core::Result<Tensor> {
+    let (n, k) = logits.dims2()?;
+    let exp = logits.exp()?;
+    let log = exp.broadcast_div(&exp.sum_keepdim(1)?)?.log()?;
+    let one_hot = Tensor::eye(k, DType::F64, &Device::Cpu)?.index_select(labels, 0)?;
+    let targets = ((one_hot * (1.0 - smoothing))? + smoothing / k as f64)?;
+    (targets * log)?.sum_all()?.neg()? / n as f64
+}
+
 fn bce_reference(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
     let p = (logits.neg()?.exp()? + 1.0)?.recip()?;
     let positive = (targets * p.log()?)?;
@@ -37,6 +51,66 @@ fn cross_entropy_matches_candle() {
             |x| cross_entropy_reference(&x[0], &labels),
         );
     }
+}
+
+#[test]
+fn smoothed_cross_entropy_matches_candle() {
+    for (n, k) in [(1, 2), (5, 3), (64, 100)] {
+        for smoothing in [0.0, 0.1, 0.5, 1.0] {
+            let (x, labels) = ([(random(1, &[n, k]) * 5.0).unwrap()], labels(n, k));
+            assert_matches_candle(
+                &x,
+                1e-12,
+                |x| smoothed_softmax_cross_entropy(&x[0], &labels, smoothing),
+                |x| smoothed_reference(&x[0], &labels, smoothing),
+            );
+        }
+    }
+}
+
+#[test]
+fn smoothed_cross_entropy_is_pytorchs() {
+    // F.cross_entropy(x, [2, 1], label_smoothing) and its gradient, in float64.
+    let x = [Tensor::new(&[[0.5f64, -1.25, 2.0], [3.0, 0.25, -0.75]], &Device::Cpu).unwrap()];
+    let labels = Tensor::new(&[2u32, 1], &Device::Cpu).unwrap();
+    for (smoothing, loss, gradient) in [
+        (
+            0.1,
+            1.5832267246689071,
+            [
+                [0.07174342438705548, -0.0013032965034484503, -0.07044012788360704],
+                [0.4431264455153234, -0.4372730764072963, -0.005853369108027138],
+            ],
+        ),
+        (
+            1.0,
+            2.033226724668907,
+            [
+                [-0.07825657561294451, -0.15130329650344845, 0.22955987211639298],
+                [0.2931264455153234, -0.13727307640729627, -0.15585336910802713],
+            ],
+        ),
+    ] {
+        let leaf = Tracked::leaf(x[0].clone());
+        let y = smoothed_softmax_cross_entropy(&leaf, &labels, smoothing).unwrap();
+        assert_close(y.value(), &Tensor::new(loss, &Device::Cpu).unwrap(), 1e-14);
+        let store = y.backward().unwrap();
+        let expected = Tensor::new(&gradient, &Device::Cpu).unwrap();
+        assert_close(store.get(&x[0]).unwrap(), &expected, 1e-14);
+    }
+}
+
+#[test]
+fn no_smoothing_changes_no_bit() {
+    let x = [(random(1, &[70, 10]) * 9.0).unwrap().to_dtype(DType::F32).unwrap()];
+    let plain = gradients(&x, |x| softmax_cross_entropy(&x[0], &labels(70, 10)));
+    let smooth = gradients(&x, |x| smoothed_softmax_cross_entropy(&x[0], &labels(70, 10), 0.0));
+    assert_eq!(flat(&plain.0), flat(&smooth.0));
+    assert_eq!(flat(&plain.1[0]), flat(&smooth.1[0]));
+    // Certain answers have no finite loss in all other classes; at 0 that must not matter.
+    let certain = Tensor::new(&[[0f32, f32::NEG_INFINITY]], &Device::Cpu).unwrap();
+    let loss = softmax_cross_entropy(&Tracked::constant(certain), &labels(1, 2)).unwrap();
+    assert_eq!(flat(loss.value()), [0.0]);
 }
 
 #[test]
@@ -71,6 +145,9 @@ fn gradients_agree_with_finite_differences() {
     let x = [random(1, &[6, 4])];
     let targets = ((random(2, &[6, 4]) + 1.0).unwrap() / 2.0).unwrap();
     assert_gradients(&x, |x| softmax_cross_entropy(&x[0], &labels(6, 4)));
+    for smoothing in [0.1, 1.0] {
+        assert_gradients(&x, |x| smoothed_softmax_cross_entropy(&x[0], &labels(6, 4), smoothing));
+    }
     assert_gradients(&x, |x| bce_with_logits(&x[0], &targets));
 }
 
@@ -120,6 +197,10 @@ fn other_shapes_and_types_are_errors() {
     }
     let signed = labels(3, 10).to_dtype(DType::I64).unwrap();
     assert!(matches!(softmax_cross_entropy(&x, &signed), Err(Error::Unsupported { .. })));
+    for smoothing in [-0.1, 1.1, f64::NAN] {
+        let failed = smoothed_softmax_cross_entropy(&x, &labels(3, 10), smoothing);
+        assert!(matches!(failed, Err(Error::Config { .. })));
+    }
     let flat = Tracked::constant(random(1, &[30]));
     assert!(matches!(softmax_cross_entropy(&flat, &labels(30, 10)), Err(Error::Shape { .. })));
     let empty = Tracked::constant(Tensor::zeros((0, 10), DType::F32, &Device::Cpu).unwrap());

@@ -50,7 +50,7 @@ impl EvalArgs {
         let test = open_data(&dataset, folder.as_deref())?.test;
         run.card.check_classes(&*test)?;
         let never = AtomicBool::new(false);
-        let tally = evaluate(&*run.model, test, run.card.transform(), recipe.batch_size, &never)?
+        let tally = evaluate(&*run.model, test, run.card.transform(), recipe.part_size(), &never)?
             .context("the evaluation was stopped")?;
         let evaluation = Evaluation {
             model: recipe.model.clone(),

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_backbones::Variant;
-use abn_core::Mechanism;
-use abn_train::{Progress, Recipe, Summary, TrainOptions, train};
+use abn_core::{Mechanism, Preset};
+use abn_train::{Progress, Recipe, Schedule, Summary, TrainOptions, train};
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -23,21 +23,36 @@ struct RecipeArgs {
     /// How the map acts on the features: `residual`, g(1+M), or `multiply`, gM [residual]
     #[arg(long)]
     mechanism: Option<Mechanism>,
+    /// Whom the attention branch follows: `code`, the released code, or `paper`, its figure [code]
+    #[arg(long)]
+    preset: Option<Preset>,
     /// Name of the dataset, as `abn datasets` lists them [fashion-mnist-mini]
     #[arg(long)]
     dataset: Option<String>,
     /// Folder with the dataset's files
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Train on the first so many images of each class [all]
+    #[arg(long, value_name = "N")]
+    images_per_class: Option<usize>,
     /// Passes over the training set [10]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Images per step [64]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Learning rate of the first epoch [0.1]
+    /// Parts in which a step's images go through the network, to need less memory [1]
+    #[arg(long, value_name = "PARTS")]
+    accumulate: Option<usize>,
+    /// Learning rate of the first epoch, or the one a warm-up leads to [0.1]
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
+    /// How the learning rate falls: `multistep`, or `cosine`, to 0 [multistep]
+    #[arg(long)]
+    schedule: Option<Schedule>,
+    /// Epochs in which the learning rate grows to the schedule's [0]
+    #[arg(long, value_name = "N")]
+    warmup_epochs: Option<usize>,
     /// Epochs after which the learning rate is multiplied by gamma [5,7]
     #[arg(long, value_name = "E,E,…", value_delimiter = ',')]
     milestones: Option<Vec<usize>>,
@@ -53,6 +68,12 @@ struct RecipeArgs {
     /// Weight decay of SGD [0.0001]
     #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
+    /// Share of each label spread over all classes, in training [0]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    label_smoothing: Option<f64>,
+    /// Evaluate and save the moving average of the weights, with this decay [none]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
+    ema_decay: Option<f64>,
     /// Share of the batch's statistics in batch norm's running ones [0.1]
     #[arg(long, allow_negative_numbers = true)]
     bn_momentum: Option<f64>,
@@ -101,16 +122,23 @@ impl RecipeArgs {
         set(&mut recipe.model, self.model);
         set(&mut recipe.variant, self.variant);
         set(&mut recipe.mechanism, self.mechanism);
+        set(&mut recipe.preset, self.preset);
         set(&mut recipe.dataset, self.dataset);
         set(&mut recipe.data_dir, self.data_dir.map(Some));
+        set(&mut recipe.images_per_class, self.images_per_class.map(Some));
         set(&mut recipe.epochs, self.epochs);
         set(&mut recipe.batch_size, self.batch_size);
+        set(&mut recipe.accumulate, self.accumulate);
         set(&mut recipe.lr, self.lr);
+        set(&mut recipe.schedule, self.schedule);
+        set(&mut recipe.warmup_epochs, self.warmup_epochs);
         set(&mut recipe.milestones, self.milestones);
         set(&mut recipe.gamma, self.gamma);
         set(&mut recipe.momentum, self.momentum);
         set(&mut recipe.nesterov, self.nesterov);
         set(&mut recipe.weight_decay, self.weight_decay);
+        set(&mut recipe.label_smoothing, self.label_smoothing);
+        set(&mut recipe.ema_decay, self.ema_decay.map(Some));
         set(&mut recipe.bn_momentum, self.bn_momentum);
         set(&mut recipe.dropout, self.dropout.map(Some));
         set(&mut recipe.augment, self.augment);

@@ -47,9 +47,9 @@ impl Lab {
     /// Arguments of a short run in the folder `out`.
     pub fn training<'a>(&self, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let mut arguments = vec!["train", "--dataset", "fashion-mnist", "--data-dir", "data"];
-        arguments.extend(["--model", "resnet8", "--batch-size", "10", "--milestones", "2"]);
-        // Given twice, a flag is refused: these two have to be the caller's to give.
-        for (flag, value) in [("--epochs", "3"), ("--lr", "0.05")] {
+        arguments.extend(["--model", "resnet8", "--milestones", "2"]);
+        // Given twice, a flag is refused: these have to be the caller's to give.
+        for (flag, value) in [("--epochs", "3"), ("--lr", "0.05"), ("--batch-size", "10")] {
             if !more.contains(&flag) {
                 arguments.extend([flag, value]);
             }
