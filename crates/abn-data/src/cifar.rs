@@ -51,7 +51,7 @@ pub(crate) const CIFAR10: Kind = Kind {
     name: "cifar10",
     classes: &names::CIFAR10,
     default_folder: "datasets/cifar10/raw",
-    help: "unpack cifar-10-binary.tar.gz or cifar-10-python.tar.gz of \
+    help: "run `cargo xtask fetch cifar10`, or unpack cifar-10-binary.tar.gz or cifar-10-python.tar.gz of \
            https://www.cs.toronto.edu/~kriz/cifar.html into a folder and name it as the data folder",
     binary: Form {
         folder: "cifar-10-batches-bin",
@@ -78,7 +78,7 @@ pub(crate) const CIFAR100: Kind = Kind {
     name: "cifar100",
     classes: &names::CIFAR100,
     default_folder: "datasets/cifar100/raw",
-    help: "unpack cifar-100-binary.tar.gz or cifar-100-python.tar.gz of \
+    help: "run `cargo xtask fetch cifar100`, or unpack cifar-100-binary.tar.gz or cifar-100-python.tar.gz of \
            https://www.cs.toronto.edu/~kriz/cifar.html into a folder and name it as the data folder",
     binary: Form { folder: "cifar-100-binary", train: &["train.bin"], test: "test.bin" },
     python: Form { folder: "cifar-100-python", train: &["train"], test: "test" },

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, epoch_order};
-use crate::transform::{CHANNELS, Transform};
+use crate::transform::{CHANNELS, Fit, Transform};
 
 /// What a [`Loader`] does with a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,11 +162,15 @@ fn batch(
     let image_len = transform.output_len();
     let mut images = vec![0.0; indices.len() * image_len];
     let mut labels = vec![0; indices.len()];
+    // How many images a thread takes at a time. Photographs take milliseconds each, so at a batch's
+    // end no thread may have several left; a small image takes less than handing it to a thread.
+    let (shortest, longest) = if transform.fit == Fit::Resize { (1, 1) } else { (8, usize::MAX) };
     let errors: Vec<Option<Error>> = images
         .par_chunks_exact_mut(image_len)
         .zip(&mut labels)
         .zip(indices)
-        .with_min_len(8) // a small image takes microseconds, less than handing it to a thread
+        .with_min_len(shortest)
+        .with_max_len(longest)
         .map(|((image, label), &index)| {
             let result = sample(dataset, transform, config, index, image);
             result.map(|l| *label = l).err()

@@ -172,6 +172,7 @@ const CASES: &[Case] = &[
     ("folder", |r| write(r.join("eel/notes.txt"), ""), "eel", "no images"),
     ("folder", |r| cut(r, "cat/1.jpg", 0), "cat/1.jpg", "cannot decode the image"),
     ("folder", |r| cut(r, "cat/1.jpg", 200), "cat/1.jpg", "cannot decode the image"),
+    ("folder", |r| cut(r, "cat/1.jpg", 2600), "cat/1.jpg", "a truncated file"),
     ("folder", |r| write(r.join("cat/1.jpg"), "GIF89a"), "cat/1.jpg", "cannot decode the image"),
     ("folder", |r| cut(r, "dog/1.png", 1000), "dog/1.png", "cannot decode the image"),
     ("folder", |r| set(r, "dog/1.png", 60, 0xff), "dog/1.png", "cannot decode the image"),

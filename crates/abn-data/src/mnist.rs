@@ -16,8 +16,8 @@ const SIDE: usize = 28;
 /// Side of the padded images that networks for 32×32 see.
 const PADDED_SIDE: usize = 32;
 
-const HELP: &str = "put the four official files (plain or .gz) into a folder and name it as the \
-                    data folder";
+const HELP: &str = "run `cargo xtask fetch mnist`, or put the four official files (plain or .gz) \
+                    into a folder and name it as the data folder";
 
 /// The dataset, from `folder` or `datasets/mnist/raw`.
 pub(crate) fn splits(folder: Option<&Path>) -> Result<Splits> {

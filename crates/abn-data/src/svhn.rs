@@ -20,8 +20,8 @@ const DIGITS: usize = 10;
 /// No deflate stream is longer than this when inflated, by the bytes it takes.
 const MAX_INFLATION: u64 = 1032;
 
-const HELP: &str = "put train_32x32.mat and test_32x32.mat (and extra_32x32.mat for svhn-extra) \
-                    into a folder and name it as the data folder";
+const HELP: &str = "run `cargo xtask fetch svhn`, or put train_32x32.mat and test_32x32.mat (and \
+                    extra_32x32.mat for svhn-extra) into a folder and name it as the data folder";
 
 /// `svhn`, or `svhn-extra`: trained on the extra images too, after the others.
 pub(crate) fn splits(folder: Option<&Path>, extra: bool) -> Result<Splits> {

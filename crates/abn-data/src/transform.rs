@@ -1,10 +1,8 @@
 //! From a stored image to a network's input: fit, crop, flip, normalise.
 
-use std::borrow::Cow;
-
 use crate::dataset::{Image, Normalisation};
 use crate::error::{Error, Result};
-use crate::resize::resize;
+use crate::resize::resize_window;
 use crate::rng::Stream;
 
 /// Channels of a network's input.
@@ -38,7 +36,7 @@ pub struct Transform {
     pub fit: Fit,
     /// Side of the square that the window is cut from.
     pub fitted_size: usize,
-    /// Zeros around that square.
+    /// Zeros around that image.
     pub padding: usize,
     /// Side of the window: the network's input.
     pub image_size: usize,
@@ -72,7 +70,6 @@ impl Transform {
     /// larger than what it should be padded to, or `output` is not [`output_len`](Self::output_len) long.
     pub fn apply(&self, image: &Image, augment: Option<Stream>, output: &mut [f32]) -> Result<()> {
         self.check(image, output)?;
-        let square = self.fitted(image)?;
         let slack = self.slack()?;
         let (top, left, mirror) = match augment {
             None => (slack / 2, slack / 2, false),
@@ -82,10 +79,28 @@ impl Transform {
                 (top as usize, left as usize, stream.coin())
             }
         };
+        let resized = self.is_resized(image)?;
+        let side = if resized { self.fitted_size } else { image.width };
         // Where the fitted image's first pixel lies in the window: negative if it is cut off.
-        let border = self.padding as isize + ((self.fitted_size - square.width) / 2) as isize;
+        let border = self.padding as isize + ((self.fitted_size - side) / 2) as isize;
         let corner = (border - top as isize, border - left as isize);
-        self.write_window(&square, corner, mirror, output);
+        if !resized {
+            self.write_window(image, corner, mirror, output);
+            return Ok(());
+        }
+        // Only what the window shows of the fitted image is made.
+        let shown = |corner: isize| {
+            let range = |end: isize| end.clamp(0, side as isize) as usize;
+            range(-corner)..range(self.image_size as isize - corner)
+        };
+        let (rows, columns) = (shown(corner.0), shown(corner.1));
+        if rows.is_empty() || columns.is_empty() {
+            let nothing = Image { width: 0, height: 0, channels: CHANNELS, data: Vec::new() };
+            self.write_window(&nothing, (0, 0), mirror, output);
+            return Ok(());
+        }
+        let part = resize_window(image, (side, side), (rows, columns))?;
+        self.write_window(&part, (corner.0.max(0), corner.1.max(0)), mirror, output);
         Ok(())
     }
 
@@ -113,17 +128,17 @@ impl Transform {
         Err(Error::Config(reason))
     }
 
-    /// The image as a square of at most `fitted_size`; what is missing is padding.
-    fn fitted<'a>(&self, image: &'a Image) -> Result<Cow<'a, Image>> {
+    /// Whether the image must be resized to `fitted_size`, rather than padded if need be.
+    fn is_resized(&self, image: &Image) -> Result<bool> {
         let side = self.fitted_size;
         let (width, height) = (image.width, image.height);
         if (width, height) == (side, side) {
-            return Ok(Cow::Borrowed(image));
+            return Ok(false);
         }
         match self.fit {
-            Fit::Resize => Ok(Cow::Owned(resize(image, side, side)?)),
+            Fit::Resize => Ok(true),
             Fit::Pad if width == height && width < side && (side - width).is_multiple_of(2) => {
-                Ok(Cow::Borrowed(image))
+                Ok(false)
             }
             Fit::Pad => Err(Error::Config(format!(
                 "an image of {height}×{width} cannot be zero-padded evenly to {side}×{side}"
@@ -131,45 +146,46 @@ impl Transform {
         }
     }
 
-    /// Copies what is visible of a square image, whose first pixel is at `corner` (row, column)
-    /// of the window, and fills the rest with normalised black.
+    /// Copies what is visible of an image, whose first pixel is at `corner` (row, column) of the
+    /// window, and fills the rest with normalised black.
     fn write_window(
         &self,
-        square: &Image,
+        image: &Image,
         corner: (isize, isize),
         mirror: bool,
         output: &mut [f32],
     ) {
-        let (size, side) = (self.image_size, square.width);
-        let visible = |corner: isize| {
+        let size = self.image_size;
+        let visible = |corner: isize, len: usize| {
             let first = corner.clamp(0, size as isize) as usize;
-            let last = (corner + side as isize).clamp(0, size as isize) as usize;
+            let last = (corner + len as isize).clamp(0, size as isize) as usize;
             first..last
         };
-        let (rows, columns) = (visible(corner.0), visible(corner.1));
+        let (rows, columns) = (visible(corner.0, image.height), visible(corner.1, image.width));
         let first = |at: usize, corner: isize| (at as isize - corner) as usize;
         for (channel, plane) in output.chunks_exact_mut(size * size).enumerate() {
-            // (p / 255 − mean) / std as one multiplication and one addition.
+            // (p / 255 − mean) / std of every p: looking it up is quicker than converting.
             let (mean, std) = (self.stats.mean[channel], self.stats.std[channel]);
             let (scale, offset) = (1.0 / (255.0 * std), -mean / std);
-            let source_channel = if square.channels == 1 { 0 } else { channel };
+            let normalised: [f32; 256] = std::array::from_fn(|p| p as f32 * scale + offset);
+            let channel = if image.channels == 1 { 0 } else { channel };
             for (y, row) in plane.chunks_exact_mut(size).enumerate() {
                 if !rows.contains(&y) || columns.is_empty() {
                     row.fill(offset);
                     continue;
                 }
-                let start = first(y, corner.0) * side + first(columns.start, corner.1);
-                let pixels = &square.data[start * square.channels + source_channel..];
+                let start = first(y, corner.0) * image.width + first(columns.start, corner.1);
+                let pixels = &image.data[start * image.channels..];
                 row[..columns.start].fill(offset);
                 row[columns.end..].fill(offset);
                 let visible = &mut row[columns.clone()];
-                if square.channels == 1 {
+                if image.channels == 1 {
                     for (value, &pixel) in visible.iter_mut().zip(pixels) {
-                        *value = f32::from(pixel) * scale + offset;
+                        *value = normalised[usize::from(pixel)];
                     }
                 } else {
-                    for (value, &pixel) in visible.iter_mut().zip(pixels.iter().step_by(CHANNELS)) {
-                        *value = f32::from(pixel) * scale + offset;
+                    for (value, pixel) in visible.iter_mut().zip(pixels.as_chunks::<CHANNELS>().0) {
+                        *value = normalised[usize::from(pixel[channel])];
                     }
                 }
                 if mirror {

@@ -37,6 +37,58 @@ fn resizing_is_pillows() {
 }
 
 #[test]
+fn a_truncated_jpeg_is_an_error_wherever_it_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("cut.jpg");
+    for name in ["420", "progressive", "grey", "cmyk"] {
+        let whole = std::fs::read(fixture(&format!("images/{name}.jpg"))).unwrap();
+        for end in (0..whole.len()).step_by(7).chain([whole.len() - 1]) {
+            write(&path, &whole[..end]);
+            let message = read_image(&path).unwrap_err().to_string();
+            assert!(message.contains("cut.jpg: cannot decode"), "{name} cut at {end}: {message}");
+        }
+        // What follows the end is nobody's business.
+        write(&path, [&whole[..], b"more"].concat());
+        assert!(read_image(&path).is_ok());
+    }
+}
+
+/// A preview inside the file has an end of its own, which is not the file's.
+#[test]
+fn the_end_of_a_preview_is_not_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("preview.jpg");
+    let whole = std::fs::read(fixture("images/420.jpg")).unwrap();
+    let preview = std::fs::read(fixture("images/grey.jpg")).unwrap();
+    let length = (preview.len() + 2) as u16;
+    let with_preview =
+        [&whole[..2], &[0xff, 0xe1], &length.to_be_bytes(), &preview, &whole[2..]].concat();
+    write(&path, &with_preview);
+    assert!(read_image(&path).is_ok());
+    write(&path, &with_preview[..with_preview.len() - 100]);
+    assert!(read_image(&path).is_err());
+}
+
+#[test]
+fn damage_anywhere_is_survived() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("damaged.jpg");
+    for name in ["420", "progressive"] {
+        let whole = std::fs::read(fixture(&format!("images/{name}.jpg"))).unwrap();
+        for at in (0..whole.len()).step_by(5) {
+            for value in [0, 0x7f, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                write(&path, bytes);
+                if let Ok(image) = read_image(&path) {
+                    assert_eq!(image.data.len(), image.width * image.height * 3);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn grey_images_become_three_channels() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("grey.png");
