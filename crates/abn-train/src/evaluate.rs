@@ -9,6 +9,7 @@ use abn_ops::{Tracked, no_grad};
 use candle_core::{Device, Tensor};
 
 use crate::Result;
+use crate::evaluation::{Answer, Evaluation};
 use crate::tally::Tally;
 
 /// A forward pass and its loss, the labels smoothed by this much.
@@ -26,8 +27,8 @@ pub(crate) fn forward(
     Ok((output, loss, labels))
 }
 
-/// Sums over a dataset in its order, in evaluation mode; every image counts, in the last batch
-/// too. `None` if `stop` was set meanwhile.
+/// Asks a network for every image of a dataset in its order, in evaluation mode; every image
+/// counts, in the last batch too. `None` if `stop` was set meanwhile.
 ///
 /// # Errors
 /// If an image cannot be had, or does not fit the network.
@@ -37,15 +38,24 @@ pub fn evaluate(
     transform: Transform,
     batch_size: usize,
     stop: &AtomicBool,
-) -> Result<Option<Tally>> {
+) -> Result<Option<Evaluation>> {
     let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
-    let mut tally = Tally::default();
+    let (mut tally, mut answers) = (Tally::default(), Vec::with_capacity(dataset.len()));
+    let classes = dataset.class_names().to_vec();
     for batch in Loader::new(dataset, transform, config)? {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let (output, loss, labels) = no_grad(|| forward(model, batch?, Mode::Eval, 0.0))?;
+        let batch = batch?;
+        let indices = batch.indices.clone();
+        let (output, loss, labels) = no_grad(|| forward(model, batch, Mode::Eval, 0.0))?;
         tally.add(&output, &loss, &labels)?;
+        let scores = output.logits.value();
+        let probabilities = abn_ops::softmax(scores)?.to_vec2::<f32>()?;
+        let rows = scores.to_vec2::<f32>()?.into_iter().zip(probabilities);
+        for ((index, label), (scores, probabilities)) in indices.into_iter().zip(labels).zip(rows) {
+            answers.push(Answer::new(index, label, &scores, &probabilities));
+        }
     }
-    Ok(Some(tally))
+    Ok(Some(Evaluation { tally, answers, classes }))
 }

@@ -28,9 +28,11 @@
 
 mod card;
 mod checkpoint;
+mod csv;
 mod ema;
 mod error;
 mod evaluate;
+mod evaluation;
 pub mod explain;
 mod files;
 mod folder;
@@ -49,6 +51,7 @@ pub use card::{Card, Input};
 pub use checkpoint::{Best, State};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
+pub use evaluation::{Answer, ClassAccuracy, Confusion, Evaluation};
 pub use folder::RunFolder;
 pub use metrics::{Metrics, Summary};
 pub use optimizer::Sgd;

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::evaluation::highest;
 
 /// Sums of losses and errors over images, from which means and percentages follow.
 ///
@@ -102,21 +103,9 @@ fn wrong(logits: &Tensor, labels: &[u32]) -> Result<usize> {
     Ok(rows.iter().zip(labels).filter(|(row, label)| highest(row) != **label as usize).count())
 }
 
-/// Index of the highest score, the first of equals.
-fn highest(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_of_equal_scores_is_the_answer() {
-        assert_eq!(highest(&[0.0, 2.0, 2.0, 1.0]), 1);
-        assert_eq!(highest(&[f32::NEG_INFINITY, 0.0]), 1);
-        assert_eq!(highest(&[3.0]), 0);
-    }
 
     #[test]
     fn sums_read_back_exactly() {

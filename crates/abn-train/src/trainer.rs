@@ -12,6 +12,7 @@ use crate::card::Card;
 use crate::checkpoint::{self, Best, State, Training};
 use crate::ema::Ema;
 use crate::evaluate::evaluate;
+use crate::evaluation::Evaluation;
 use crate::folder::{Found, RunFolder};
 use crate::optimizer::Sgd;
 use crate::progress::{EpochBar, Progress, Reporter};
@@ -138,7 +139,8 @@ impl Session<'_> {
         let train = self.train_epoch(tally, &mut bar)?;
         let images_per_second = bar.images_per_second();
         bar.evaluating();
-        let Some(test) = self.test()? else { return self.stop_with(train) };
+        let Some(evaluation) = self.test()? else { return self.stop_with(train) };
+        let test = &evaluation.tally;
         let metrics = Metrics {
             epoch: self.state.epoch + 1,
             lr: self.learning_rate(self.steps_per_epoch() - 1),
@@ -227,7 +229,7 @@ impl Session<'_> {
         })
     }
 
-    fn test(&self) -> Result<Option<Tally>> {
+    fn test(&self) -> Result<Option<Evaluation>> {
         let (test, transform) = (self.data.test.clone(), self.card.transform());
         let model = self.training.ema.as_ref().map_or(&self.model, |ema| &ema.model);
         evaluate(&**model, test, transform, self.recipe.part_size(), &self.options.stop)

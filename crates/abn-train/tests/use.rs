@@ -54,6 +54,42 @@ fn train_evaluate_explain() {
 }
 
 #[test]
+fn an_evaluation_tells_every_answer() {
+    let lab = Lab::new();
+    lab.run(&lab.training("run", &["--epochs", "2"])).succeeds();
+    let eval = ["eval", "--checkpoint", "run/last", "--csv", "a.csv", "--confusion", "c.csv"];
+    let said = lab.run(&[&eval[..], &["--json"]].concat()).succeeds().stdout();
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    // The same figures from the list of answers.
+    let lines = fs::read_to_string(lab.path("a.csv")).unwrap();
+    let mut lines = lines.lines();
+    assert_eq!(lines.next(), Some("index,label,predicted,probability"));
+    let mut counts = [[0u64; 10]; 10];
+    for (index, line) in lines.enumerate() {
+        let fields: Vec<_> = line.split(',').collect();
+        let [label, predicted] = [1, 2].map(|field: usize| fields[field].parse::<usize>().unwrap());
+        let probability: f32 = fields[3].parse().unwrap();
+        assert_eq!((fields[0].parse(), label), (Ok(index), index % 10), "{line}");
+        assert!((0.1..=1.0).contains(&probability), "{line}");
+        counts[label][predicted] += 1;
+    }
+    assert_eq!(told["confusion"], serde_json::json!(counts));
+    let right: u64 = (0..10).map(|class| counts[class][class]).sum();
+    let error = 100.0 * (TEST as u64 - right) as f64 / TEST as f64;
+    assert_eq!(told["test_error"], error);
+    let top5 = told["test_error_top5"].as_f64().unwrap();
+    assert!(top5 <= error && top5 >= 0.0, "{top5} of {error}");
+    for (class, row) in told["classes"].as_array().unwrap().iter().zip(&counts) {
+        assert_eq!((&class["images"], row.iter().sum::<u64>()), (&serde_json::json!(2), 2));
+    }
+    let matrix = fs::read_to_string(lab.path("c.csv")).unwrap();
+    let first = counts[0].map(|count| count.to_string()).join(",");
+    assert_eq!(matrix.lines().nth(1), Some(format!("t-shirt,{first}").as_str()), "{matrix}");
+    lab.run(&eval).succeeds().says("top-5").says("taken for  0  1  2  3").says("ankle boot");
+    lab.run(&["eval", "--checkpoint", "run", "--csv", "none/a.csv"]).fails_naming(&["none"]);
+}
+
+#[test]
 fn a_finished_run_gives_its_summary_at_once() {
     let lab = Lab::new();
     let first = lab.run(&lab.training("run", &[])).succeeds().stdout();
