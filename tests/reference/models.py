@@ -267,6 +267,51 @@ class CifarResNeXt(AttentionHead):
         return scores, self.classifier(global_pool(self.stage_3(x))), attention
 
 
+class CifarVgg(AttentionHead):
+    """VGG with batch norm for 32x32 images, after the paper's description; there is no released code.
+
+    The map is made after the third stage; the trunk has 3x3 convolutions for the two hidden fully connected layers.
+    """
+
+    CONVOLUTIONS = {11: [1, 1, 2, 2, 2], 13: [2, 2, 2, 2, 2], 16: [2, 2, 3, 3, 3], 19: [2, 2, 4, 4, 4]}
+    WIDENING = [1, 2, 4, 8, 8]
+
+    def __init__(self, layers, width, classes, abn=True):
+        super().__init__()
+        self.abn = abn
+        features, channels = [], 3
+        for stage, (count, widening) in enumerate(zip(self.CONVOLUTIONS[layers], self.WIDENING)):
+            for _ in range(count):
+                features += vgg_layer(channels, width * widening)
+                channels = width * widening
+            features.append(nn.MaxPool2d(2))
+            if stage == 2:
+                # Without the pool, which is the perception branch's.
+                self.cut, feature_channels = len(features) - 1, channels
+        self.features = nn.Sequential(*features)
+        if abn:
+            trunk = [vgg_layer(feature_channels, feature_channels) for _ in range(2)]
+            self.att_layer = nn.Sequential(*trunk[0], *trunk[1])
+            self.make_head(feature_channels, classes)
+        self.classifier = nn.Sequential(
+            nn.Linear(channels, 8 * width), nn.ReLU(), nn.Dropout(0.0),
+            nn.Linear(8 * width, 8 * width), nn.ReLU(), nn.Dropout(0.0),
+            nn.Linear(8 * width, classes),
+        )  # fmt: skip
+
+    def forward(self, x):
+        x = self.features[: self.cut](x)
+        scores = attention = None
+        if self.abn:
+            scores, attention = self.attend(self.att_layer(x))
+            x = x * (1 + attention)
+        return scores, self.classifier(global_pool(self.features[self.cut :](x))), attention
+
+
+def vgg_layer(inputs, outputs):
+    return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
 class Torchvision(nn.Module):
     """A torchvision classifier, unchanged but for dropout, which is off so that results can be compared."""
 
@@ -297,6 +342,8 @@ def build(config, kind, classes):
         return CifarResNeXt(
             config["depth"], config["cardinality"], config["widen_factor"], classes, abn, base_width
         )
+    if arch == "cifar_vgg":
+        return CifarVgg(config["depth"], config["width"], classes, abn)
     if arch.startswith("resnet"):
         return imagenet_resnet(int(arch.removeprefix("resnet")), classes, abn)
     raise SystemExit(f"no network for arch {arch!r}: expected resnet, wrn, resnext, or resnet18 … resnet152")

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::Value;
+use crate::{Reference, Value};
 
 /// The position of an object in its pickle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,15 @@ impl Pickle<'_> {
     /// What was pickled.
     pub fn root(&self) -> Value<'_> {
         self.value(self.root)
+    }
+
+    /// Every reference to something outside the pickle, wherever it stands, in the order of
+    /// writing.
+    pub fn references(&self) -> impl Iterator<Item = Reference<'_>> {
+        self.nodes.iter().filter_map(|node| match Value::of(self, node) {
+            Value::Persistent(reference) => Some(reference),
+            _ => None,
+        })
     }
 
     pub(crate) fn value(&self, id: Id) -> Value<'_> {

@@ -23,7 +23,7 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const TRAINED: &str = "trained.safetensors";
 const STATE: &str = "state.json";
 /// The entry of the weights' metadata that holds the [`Card`].
-const CARD: &str = "abn";
+pub(crate) const CARD: &str = "abn";
 
 /// How far a run is: `state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,6 +72,11 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&read(path)?).map_err(|error| damaged(path)(error.to_string()))
 }
 
+/// A card as text.
+pub(crate) fn card_text(card: &Card) -> String {
+    serde_json::to_string(card).expect("strings and numbers are always JSON")
+}
+
 /// What a run consists of while it goes on.
 pub(crate) struct Training {
     /// The weights that are trained.
@@ -99,9 +104,7 @@ pub(crate) fn save(
     state: &State,
 ) -> Result<()> {
     files::replace_folder(folder, |folder| {
-        let text = serde_json::to_string(card).expect("strings and numbers are always JSON");
-        let bytes = training.network().to_bytes(&BTreeMap::from([(CARD.to_owned(), text)]))?;
-        files::write_synced(&folder.join(MODEL), &bytes)?;
+        write_network(folder, training.network(), card, state)?;
         if resumable {
             let bytes = weights::to_bytes(training.optimizer.velocity(), &BTreeMap::new())?;
             files::write_synced(&folder.join(OPTIMIZER), &bytes)?;
@@ -110,9 +113,25 @@ pub(crate) fn save(
             let bytes = training.params.to_bytes(&BTreeMap::new())?;
             files::write_synced(&folder.join(TRAINED), &bytes)?;
         }
-        let state = serde_json::to_string_pretty(state).expect("numbers are always JSON") + "\n";
-        files::write_synced(&folder.join(STATE), state.as_bytes())
+        Ok(())
     })
+}
+
+/// Writes a checkpoint folder at once from which nothing will resume.
+pub(crate) fn save_network(
+    folder: &Path,
+    params: &ParamStore,
+    card: &Card,
+    state: &State,
+) -> Result<()> {
+    files::replace_folder(folder, |folder| write_network(folder, params, card, state))
+}
+
+fn write_network(folder: &Path, params: &ParamStore, card: &Card, state: &State) -> Result<()> {
+    let bytes = params.to_bytes(&BTreeMap::from([(CARD.to_owned(), card_text(card))]))?;
+    files::write_synced(&folder.join(MODEL), &bytes)?;
+    let state = serde_json::to_string_pretty(state).expect("numbers are always JSON") + "\n";
+    files::write_synced(&folder.join(STATE), state.as_bytes())
 }
 
 /// The tensors in a file, and the strings in its header.

@@ -54,6 +54,14 @@ pub enum Error {
         /// The first names or shapes that differ.
         problem: String,
     },
+    /// A file that weights cannot be taken from.
+    #[error("cannot read weights from {}: {problem}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what was expected.
+        problem: String,
+    },
     /// A folder that holds no run.
     #[error("{} is no run: {problem}", path.display())]
     NoRun {

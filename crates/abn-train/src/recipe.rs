@@ -97,6 +97,14 @@ pub struct Recipe {
     pub dropout: Option<f64>,
     /// Random crop after 4 pixels of zero padding, and horizontal flip. Default: true.
     pub augment: bool,
+    /// A file of weights to start from (PyTorch's or safetensors), or a run. Default: none. Not
+    /// compared when a run is resumed, its hash is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// SHA-256 of the weights to start from. Default: that of the file, and written down with the
+    /// run; if given, the file must have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_sha256: Option<String>,
     /// Seed of the initial weights, the order of the images, the augmentation and dropout, each
     /// of which draws its own stream from it. Default: 0.
     pub seed: u64,
@@ -128,6 +136,8 @@ impl Default for Recipe {
             bn_momentum: 0.1,
             dropout: None,
             augment: true,
+            init: None,
+            init_sha256: None,
             seed: 0,
         }
     }
@@ -160,7 +170,7 @@ pub(crate) struct Invalid {
 
 impl Recipe {
     /// Every key a recipe may have.
-    pub const KEYS: [&str; 24] = [
+    pub const KEYS: [&str; 26] = [
         "model",
         "variant",
         "mechanism",
@@ -184,6 +194,8 @@ impl Recipe {
         "bn_momentum",
         "dropout",
         "augment",
+        "init",
+        "init_sha256",
         "seed",
     ];
 
@@ -316,6 +328,10 @@ impl Recipe {
                 return invalid(key, format!("must be in 0 to 1, without 1, is {value}"));
             }
         }
+        let digits = |hash: &str| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        if let Some(hash) = self.init_sha256.as_ref().filter(|hash| !digits(hash)) {
+            return invalid("init_sha256", format!("must be 64 hexadecimal digits, is {hash:?}"));
+        }
         if self.nesterov && self.momentum == 0.0 {
             return invalid("nesterov", "needs a momentum above 0".into());
         }
@@ -349,7 +365,7 @@ impl Recipe {
 
     /// The recipe without what does not change the result.
     pub(crate) fn identity(&self) -> Self {
-        Self { data_dir: None, ..self.clone() }
+        Self { data_dir: None, init: None, ..self.clone() }
     }
 
     /// The keys in which two recipes differ, with both values; where the data lies is no
@@ -433,6 +449,8 @@ mod tests {
             dropout: Some(0.3),
             ema_decay: Some(0.99),
             images_per_class: Some(5),
+            init: Some("w.pth".into()),
+            init_sha256: Some("0a".repeat(32)),
             ..Recipe::default()
         };
         let text = recipe.to_toml();
@@ -495,6 +513,7 @@ mod tests {
             ("weight_decay = -1e-4", "weight_decay"),
             ("bn_momentum = 0.0", "bn_momentum"),
             ("dropout = 1.0", "dropout"),
+            ("init_sha256 = \"0a\"", "init_sha256"),
             ("milestones = [7, 5]", "milestones"),
             ("milestones = [5, 5]", "milestones"),
             ("milestones = [0, 5]", "milestones"),

@@ -110,7 +110,8 @@ fn map(map: &Tensor, reach: f32) -> Result<AttentionMap> {
     Ok(AttentionMap { width, height, values: map.flatten_all()?.to_vec1()?, reach })
 }
 
-fn find_checkpoint(path: &Path) -> Result<PathBuf> {
+/// The folder with the weights of a run, or of one of its checkpoints.
+pub(crate) fn find_checkpoint(path: &Path) -> Result<PathBuf> {
     let run = RunFolder::new(path);
     let candidates = [path.to_owned(), run.best(), run.last()];
     let found = candidates.into_iter().map(|folder| files::whole_folder(&folder));

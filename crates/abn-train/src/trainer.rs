@@ -14,11 +14,12 @@ use crate::ema::Ema;
 use crate::evaluate::evaluate;
 use crate::evaluation::Evaluation;
 use crate::folder::{Found, RunFolder};
+use crate::init::{self, Extent};
 use crate::optimizer::Sgd;
 use crate::progress::{EpochBar, Progress, Reporter};
 use crate::step::{Step, step_seed};
 use crate::tally::Tally;
-use crate::{Error, Metrics, Recipe, Result, Summary};
+use crate::{Error, Metrics, Recipe, Result, Summary, files};
 
 /// How to go about a run; nothing here changes its result.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +50,8 @@ pub struct TrainOptions {
 /// after the last whole epoch stays); [`Error::Stopped`] if asked to.
 pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<Summary> {
     recipe.validate()?;
+    let (recipe, weights) = init::resolve(recipe)?;
+    let recipe = &recipe;
     let folder = RunFolder::new(folder);
     if let Found::Finished(summary) = folder.inspect(recipe, options.force)? {
         return Ok(*summary);
@@ -61,11 +64,22 @@ pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<S
     let params = ParamStore::new(recipe.seed, DType::F32, Device::Cpu);
     let model = card.build(&params)?;
     let optimizer = Sgd::new(params.parameters(), recipe);
+    // Before the folder is written to: what does not fit leaves the disk as it was.
+    let resumes = files::whole_folder(&folder.last()).exists() && !options.force;
+    let started = match resumes {
+        true => None,
+        false => init::needed(recipe, weights)?
+            .map(|file| init::take_over(&file, &card, &params, Extent::Start))
+            .transpose()?,
+    };
     let ema = recipe.ema_decay.map(|decay| Ema::new(&card, &params, decay)).transpose()?;
     let mut training = Training { params, optimizer, ema };
 
     let _claim = folder.claim(recipe, &header(options), options.force)?;
     let reporter = Reporter::new(options.progress, &options.label, recipe.epochs, data.train.len());
+    if let (Some(started), Some(file)) = (started, &recipe.init) {
+        reporter.say(&format!("starting from {}: {started}", file.display()));
+    }
     let fresh = State { recipe: checkpoint::fingerprint(recipe), ..State::default() };
     let state = if folder.last().exists() {
         let state = checkpoint::resume(&folder.last(), &mut training, &card)?;

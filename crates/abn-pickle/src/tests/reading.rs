@@ -140,6 +140,8 @@ fn outside_objects_keep_their_names() {
     let names: Vec<_> = pickle.root().sequence().unwrap().iter().collect();
     let Value::Persistent(first) = names[0] else { panic!("{names:?}") };
     assert_eq!(first.id().text(), Some("name"));
+    let all: Vec<_> = pickle.references().map(|reference| reference.id().describe()).collect();
+    assert_eq!(all, ["the text \"name\"", "a tuple of 2"]);
     let Value::Persistent(second) = names[1] else { panic!("{names:?}") };
     let second = second.id().sequence().unwrap();
     assert_eq!(

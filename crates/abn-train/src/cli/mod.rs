@@ -2,6 +2,8 @@
 
 mod eval;
 mod explain;
+mod export;
+mod import;
 mod lists;
 mod train;
 
@@ -29,6 +31,10 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Show where a trained network looks in your images
     Explain(explain::ExplainArgs),
+    /// Make a run of weights from PyTorch or safetensors
+    Import(import::ImportArgs),
+    /// Write a run's weights for PyTorch or as safetensors
+    Export(export::ExportArgs),
     /// List the networks with their sizes
     Models(lists::ModelsArgs),
     /// List the datasets
@@ -73,6 +79,8 @@ impl Cli {
             Command::Train(args) => args.run(),
             Command::Eval(args) => args.run(),
             Command::Explain(args) => args.run(),
+            Command::Import(args) => args.run(),
+            Command::Export(args) => args.run(),
             Command::Models(args) => args.run(),
             Command::Datasets(args) => args.run(),
         }

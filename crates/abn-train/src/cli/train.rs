@@ -83,6 +83,10 @@ struct RecipeArgs {
     /// Random crop and flip [true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     augment: Option<bool>,
+    /// Weights to start from: a PyTorch or safetensors file, or a run; of the whole network, or
+    /// of its baseline [none]
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
     /// Seed of everything random [0]
     #[arg(long)]
     seed: Option<u64>,
@@ -142,6 +146,10 @@ impl RecipeArgs {
         set(&mut recipe.bn_momentum, self.bn_momentum);
         set(&mut recipe.dropout, self.dropout.map(Some));
         set(&mut recipe.augment, self.augment);
+        if self.init.is_some() {
+            recipe.init_sha256 = None; // it was the other file's
+        }
+        set(&mut recipe.init, self.init.map(Some));
         set(&mut recipe.seed, self.seed);
     }
 }
