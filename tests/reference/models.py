@@ -467,8 +467,6 @@ def build(config, kind, classes):
         )
     if arch == "cifar_vgg":
         return CifarVgg(config["depth"], config["width"], classes, abn)
-
-
     if arch == "densenet":
         assert config.get("compressionRate", 2) == 2, "transitions halve the channels"
         return CifarDenseNet(config["depth"], config["growthRate"], classes, abn)
@@ -477,8 +475,8 @@ def build(config, kind, classes):
     if arch.startswith("resnet"):
         return imagenet_resnet(int(arch.removeprefix("resnet")), classes, abn)
     raise SystemExit(
-        f"no network for arch {arch!r}: expected resnet, wrn, resnext, densenet, resnet18 … resnet152, or "
-        "se_resnet_18 … se_resnet_152"
+        f"no network for arch {arch!r}: expected resnet, wrn, resnext, cifar_vgg, densenet, resnet18 … "
+        "resnet152, or se_resnet_18 … se_resnet_152"
     )
 
 
