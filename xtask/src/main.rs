@@ -4,6 +4,7 @@ mod bench;
 mod embed;
 mod fetch;
 mod page;
+mod regress;
 mod render;
 mod report;
 mod results;
@@ -21,6 +22,7 @@ enum Command {
     Bench(bench::Args),
     EmbedFashionMnist(embed::Args),
     Fetch(fetch::Args),
+    Regress(regress::Args),
     #[command(name = "reproduce-table2")]
     ReproduceTable2(table2::Args),
 }
@@ -48,6 +50,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::EmbedFashionMnist(args) => embed::run(&args),
         Command::Fetch(args) => fetch::run(&args),
+        Command::Regress(args) => regress::run(&args),
         Command::ReproduceTable2(args) => table2::run(&args),
     }
 }
