@@ -3,6 +3,9 @@
     python make_fixtures.py --out DIR --arch resnet --depth 56
     python make_fixtures.py --out DIR --arch wrn --depth 10 --widen-factor 3
     python make_fixtures.py --out DIR --arch resnext --depth 29 --cardinality 4 --widen-factor 4
+    python make_fixtures.py --out DIR --arch densenet --depth 40 --growth-rate 8
+    python make_fixtures.py --out DIR --arch resnet --depth 14 --kind control
+    python make_fixtures.py --out DIR --arch se_resnet_18 --batch 2 --image-size 64 --lr 0.001 --steps 3
     python make_fixtures.py --out DIR --arch resnet50 --batch 2 --image-size 64 --lr 0.001 --steps 3
     python make_fixtures.py --out DIR --arch vgg11_bn --torchvision --image-size 32 --lr 0.001 --steps 3
     python make_fixtures.py --check tests/fixtures
@@ -69,7 +72,7 @@ def fill(net):
 
 def network(spec, dtype):
     net = models.build(spec["config"], spec["kind"], spec["num_classes"])
-    named = net.net if isinstance(net, models.Torchvision) else net
+    named = net.net if isinstance(net, (models.Torchvision, models.Cam)) else net
     for module in named.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = spec["bn_momentum"]
@@ -207,17 +210,22 @@ def check(folder, only):
     return failures
 
 
+SIZES = ("depth", "cardinality", "widen_factor", "base_width", "growthRate")
+
+
 def spec_of(args):
     config = {"arch": args.arch}
     for key in ("depth", "widen_factor", "cardinality", "base_width"):
         if getattr(args, key) is not None:
             config[key] = getattr(args, key)
+    if args.growth_rate is not None:
+        config |= {"growthRate": args.growth_rate, "compressionRate": 2}
     kind = "baseline" if args.torchvision else args.kind
     if args.torchvision:
         config["source"] = "torchvision"
     family = "tv" if args.torchvision else "imagenet" if args.arch[-1].isdigit() else "cifar"
     size = args.image_size or (32 if family == "cifar" else 224)
-    numbers = "".join(f"_{config[key]}" for key in ("depth", "cardinality", "widen_factor", "base_width") if key in config)
+    numbers = "".join(f"_{config[key]}" for key in SIZES if key in config)
     suffix = "" if args.torchvision else f"_{kind}"
     return {
         "name": args.name or f"{family}_{args.arch}{numbers}{suffix}",
@@ -236,10 +244,10 @@ def main():
     parser.add_argument("--check", metavar="DIR", help="recompute the fixtures there and report agreement")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="with --check: only these")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder to write to")
-    parser.add_argument("--arch", help="resnet, wrn, resnext; resnet18 … resnet152; a torchvision name")
+    parser.add_argument("--arch", help="resnet, wrn, resnext, densenet; resnet18 …, se_resnet_18 …; a torchvision name")
     parser.add_argument("--torchvision", action="store_true", help="torchvision's network of that name")
-    parser.add_argument("--kind", choices=["abn", "baseline"], default="abn")
-    for option in ("--depth", "--widen-factor", "--cardinality", "--base-width", "--image-size"):
+    parser.add_argument("--kind", choices=["abn", "baseline", "cam", "control"], default="abn")
+    for option in ("--depth", "--widen-factor", "--cardinality", "--base-width", "--growth-rate", "--image-size"):
         parser.add_argument(option, type=int)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--classes", type=int, default=10)

@@ -28,44 +28,70 @@ class AttentionHead(nn.Module):
     A mixin, not a child, because the authors' names have no prefix (`att_conv.weight`).
     """
 
-    def make_head(self, channels, classes, apply_first_norm=True):
+    def make_head(self, channels, classes, apply_first_norm=True, log_sum=False):
         self.bn_att = nn.BatchNorm2d(channels)
         self.att_conv = conv1x1(channels, classes)
         self.bn_att2 = nn.BatchNorm2d(classes)
         self.att_conv2 = conv1x1(classes, classes)
-        self.att_conv3 = nn.Conv2d(classes, 1, 3, padding=1, bias=False)
-        self.bn_att3 = nn.BatchNorm2d(1)
+        if not log_sum:
+            self.att_conv3 = nn.Conv2d(classes, 1, 3, padding=1, bias=False)
+            self.bn_att3 = nn.BatchNorm2d(1)
         # CIFAR ResNeXt has `bn_att` among its parameters, but does not use it.
         self.apply_first_norm = apply_first_norm
+        # SE-ResNet's map is a sum of logarithms instead.
+        self.log_sum = log_sum
+        # The control: a map that is always zero.
+        self.held = False
 
     def attend(self, trunk):
         if self.apply_first_norm:
             trunk = self.bn_att(trunk)
         h = torch.relu(self.bn_att2(self.att_conv(trunk)))
-        return global_pool(self.att_conv2(h)), torch.sigmoid(self.bn_att3(self.att_conv3(h)))
+        scores = global_pool(self.att_conv2(h))
+        if self.held:
+            return scores, torch.zeros_like(h[:, :1])
+        if self.log_sum:
+            return scores, torch.log(1 + h).sum(1, keepdim=True)
+        return scores, torch.sigmoid(self.bn_att3(self.att_conv3(h)))
 
 
-class BasicBlock(nn.Module):
+class Squeeze(nn.Module):
+    """Mixin: squeeze-and-excitation at the end of a block, with layers of the block's own."""
+
+    def make_squeeze(self, channels):
+        self.fc1 = nn.Linear(channels, channels // 16)
+        self.fc2 = nn.Linear(channels // 16, channels)
+
+    def excite(self, x):
+        scale = torch.sigmoid(self.fc2(torch.relu(self.fc1(global_pool(x)))))
+        return x * scale[:, :, None, None]
+
+
+class BasicBlock(Squeeze):
     expansion = 1
 
-    def __init__(self, inputs, planes, stride):
+    def __init__(self, inputs, planes, stride, squeeze=False):
         super().__init__()
         self.conv1 = conv3x3(inputs, planes, stride)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = conv3x3(planes, planes)
         self.bn2 = nn.BatchNorm2d(planes)
+        self.squeeze = squeeze
+        if squeeze:
+            self.make_squeeze(planes)
         self.downsample = downsample(inputs, planes, stride)
 
     def forward(self, x):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(x)) + shortcut)
+        x = self.bn2(self.conv2(x))
+        return torch.relu((self.excite(x) if self.squeeze else x) + shortcut)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Squeeze):
     expansion = 4
 
-    def __init__(self, inputs, planes, stride):
+    def __init__(self, inputs, planes, stride, squeeze=False):
         super().__init__()
         outputs = planes * self.expansion
         self.conv1 = conv1x1(inputs, planes)
@@ -74,13 +100,17 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = conv1x1(planes, outputs)
         self.bn3 = nn.BatchNorm2d(outputs)
+        self.squeeze = squeeze
+        if squeeze:
+            self.make_squeeze(outputs)
         self.downsample = downsample(inputs, outputs, stride)
 
     def forward(self, x):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = torch.relu(self.bn1(self.conv1(x)))
         x = torch.relu(self.bn2(self.conv2(x)))
-        return torch.relu(self.bn3(self.conv3(x)) + shortcut)
+        x = self.bn3(self.conv3(x))
+        return torch.relu((self.excite(x) if self.squeeze else x) + shortcut)
 
 
 def downsample(inputs, outputs, stride):
@@ -89,16 +119,16 @@ def downsample(inputs, outputs, stride):
     return nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
 
 
-def stage(block, inputs, planes, blocks, stride):
+def stage(block, inputs, planes, blocks, stride, squeeze=False):
     outputs = planes * block.expansion
-    rest = [block(outputs, planes, 1) for _ in range(1, blocks)]
-    return nn.Sequential(block(inputs, planes, stride), *rest), outputs
+    rest = [block(outputs, planes, 1, squeeze) for _ in range(1, blocks)]
+    return nn.Sequential(block(inputs, planes, stride, squeeze), *rest), outputs
 
 
 class ResNet(AttentionHead):
-    """CIFAR ResNet (three stages, no max-pool) and ImageNet ResNet (four stages)."""
+    """CIFAR ResNet (three stages, no max-pool), ImageNet ResNet and SE-ResNet (four stages)."""
 
-    def __init__(self, block, counts, planes, classes, abn, imagenet):
+    def __init__(self, block, counts, planes, classes, abn, imagenet, squeeze=False):
         super().__init__()
         self.imagenet, self.abn, self.stages = imagenet, abn, len(counts)
         if imagenet:
@@ -110,10 +140,10 @@ class ResNet(AttentionHead):
         for i, count in enumerate(counts, 1):
             width, stride = planes << (i - 1), 1 if i == 1 else 2
             if abn and i == self.stages:
-                trunk, trunk_channels = stage(block, channels, width, count, 1)
+                trunk, trunk_channels = stage(block, channels, width, count, 1, squeeze)
                 setattr(self, f"att_layer{i}", trunk)
-                self.make_head(trunk_channels, classes)
-            layer, channels = stage(block, channels, width, count, stride)
+                self.make_head(trunk_channels, classes, log_sum=squeeze)
+            layer, channels = stage(block, channels, width, count, stride, squeeze)
             setattr(self, f"layer{i}", layer)
         self.fc = nn.Linear(channels, classes)
 
@@ -148,9 +178,9 @@ IMAGENET_RESNETS = {
 }
 
 
-def imagenet_resnet(depth, classes, abn=True):
+def imagenet_resnet(depth, classes, abn=True, squeeze=False):
     block, counts = IMAGENET_RESNETS[depth]
-    return ResNet(block, counts, 64, classes, abn, imagenet=True)
+    return ResNet(block, counts, 64, classes, abn, imagenet=True, squeeze=squeeze)
 
 
 class WideBlock(nn.Module):
@@ -312,6 +342,93 @@ def vgg_layer(inputs, outputs):
     return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
+class DenseLayer(nn.Module):
+    def __init__(self, inputs, growth):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv1x1(inputs, 4 * growth)
+        self.bn2 = nn.BatchNorm2d(4 * growth)
+        self.conv2 = conv3x3(4 * growth, growth)
+
+    def forward(self, x):
+        y = self.conv1(torch.relu(self.bn1(x)))
+        return torch.cat((x, self.conv2(torch.relu(self.bn2(y)))), 1)
+
+
+class Transition(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv1x1(inputs, outputs)
+
+    def forward(self, x):
+        return nn.functional.avg_pool2d(self.conv1(torch.relu(self.bn1(x))), 2)
+
+
+class CifarDenseNet(AttentionHead):
+    """DenseNet-BC of depth 6n+4."""
+
+    def __init__(self, depth, growth, classes, abn=True):
+        super().__init__()
+        assert (depth - 4) % 6 == 0, "depth 6n+4"
+        count, self.abn = (depth - 4) // 6, abn
+
+        def block(inputs):
+            return nn.Sequential(*(DenseLayer(inputs + i * growth, growth) for i in range(count)))
+
+        channels, grown = 2 * growth, count * growth
+        self.conv1 = conv3x3(3, channels)
+        for i in (1, 2):
+            setattr(self, f"dense{i}", block(channels))
+            outputs = (channels + grown) // 2
+            setattr(self, f"trans{i}", Transition(channels + grown, outputs))
+            channels = outputs
+        self.dense3 = block(channels)
+        if abn:
+            self.att_dense3 = block(channels)
+            self.make_head(channels + grown, classes)
+        self.bn = nn.BatchNorm2d(channels + grown)
+        self.fc = nn.Linear(channels + grown, classes)
+
+    def forward(self, x):
+        x = self.trans1(self.dense1(self.conv1(x)))
+        x = self.trans2(self.dense2(x))
+        scores = attention = None
+        if self.abn:
+            scores, attention = self.attend(self.att_dense3(x))
+            x = x * (1 + attention)
+        x = torch.relu(self.bn(self.dense3(x)))
+        return scores, self.fc(global_pool(x)), attention
+
+
+class Cam(nn.Module):
+    """Class activation mapping: 3×3 convolution, mean and linear layer in place of `fc`."""
+
+    def __init__(self, net, classes):
+        super().__init__()
+        name = "classifier" if hasattr(net, "classifier") else "fc"
+        channels = getattr(net, name).in_features
+        setattr(net, name, nn.Identity())
+        self.net = net
+        # Beside the network's own parameters, without a prefix.
+        net.cam_conv = nn.Conv2d(channels, channels, 3, padding=1)
+        net.cam_fc = nn.Linear(channels, classes)
+        self.last_map = None
+        last = {"dense3": "bn", "block3": "bn1"}
+        module = next((last[k] for k in last if hasattr(net, k)), None)
+        module = module or next(n for n in ("layer4", "layer3", "stage_3") if hasattr(net, n))
+        getattr(net, module).register_forward_hook(self.keep)
+
+    def keep(self, _module, _inputs, output):
+        self.last_map = output
+
+    def forward(self, x):
+        self.net(x)
+        # The networks whose last layer is a batch norm apply ReLU after it, the others have.
+        x = torch.relu(self.net.cam_conv(torch.relu(self.last_map)))
+        return None, self.net.cam_fc(global_pool(x)), None
+
+
 class Torchvision(nn.Module):
     """A torchvision classifier, unchanged but for dropout, which is off so that results can be compared."""
 
@@ -330,6 +447,12 @@ class Torchvision(nn.Module):
 
 def build(config, kind, classes):
     """The network a fixture's `config` and `kind` describe."""
+    if kind == "cam":
+        return Cam(build(config, "baseline", classes), classes)
+    if kind == "control":
+        net = build(config, "abn", classes)
+        net.held = True
+        return net
     arch, abn = config["arch"], kind == "abn"
     if config.get("source") == "torchvision":
         return Torchvision(arch, classes)
@@ -344,9 +467,17 @@ def build(config, kind, classes):
         )
     if arch == "cifar_vgg":
         return CifarVgg(config["depth"], config["width"], classes, abn)
+    if arch == "densenet":
+        assert config.get("compressionRate", 2) == 2, "transitions halve the channels"
+        return CifarDenseNet(config["depth"], config["growthRate"], classes, abn)
+    if arch.startswith("se_resnet_"):
+        return imagenet_resnet(int(arch.removeprefix("se_resnet_")), classes, abn, squeeze=True)
     if arch.startswith("resnet"):
         return imagenet_resnet(int(arch.removeprefix("resnet")), classes, abn)
-    raise SystemExit(f"no network for arch {arch!r}: expected resnet, wrn, resnext, or resnet18 … resnet152")
+    raise SystemExit(
+        f"no network for arch {arch!r}: expected resnet, wrn, resnext, cifar_vgg, densenet, resnet18 … "
+        "resnet152, or se_resnet_18 … se_resnet_152"
+    )
 
 
 def initialise(net):

@@ -10,14 +10,14 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 /// Architectures of the fixtures whose families this project does not have yet.
-const NOT_YET: [&str; 4] = ["densenet", "se_resnet_50", "mtabn_v1_resnet18", "resnext50_32x4d"];
+const NOT_YET: [&str; 1] = ["mtabn_v1_resnet18"];
 
 /// One pair of `NAME.json` and `NAME.safetensors`.
 #[derive(Debug, Deserialize)]
 pub struct Fixture {
     /// The files' name.
     pub name: String,
-    /// `abn`, `baseline` or `multitask`.
+    /// The variant, or `multitask`.
     pub kind: String,
     /// Which network.
     pub config: Config,
@@ -61,6 +61,8 @@ pub struct Config {
     widen_factor: Option<usize>,
     cardinality: Option<usize>,
     base_width: Option<usize>,
+    #[serde(rename = "growthRate")]
+    growth_rate: Option<usize>,
 }
 
 /// How the steps of a fixture were done.
@@ -119,10 +121,10 @@ impl Fixture {
         NOT_YET.contains(&self.config.arch.as_str())
     }
 
-    /// With or without attention branch.
+    /// What is made of the network.
     ///
     /// # Errors
-    /// If `kind` is neither.
+    /// If `kind` is no variant.
     pub fn variant(&self) -> Result<Variant> {
         self.kind.parse().with_context(|| self.name.clone())
     }
@@ -147,8 +149,14 @@ impl Fixture {
                 base_width: self.config.base_width.unwrap_or(64),
                 widen_factor: self.config.widen_factor.unwrap_or(ResNeXtConfig::WIDEN_FACTOR),
             }),
-            // torchvision's names, but for the underscore.
-            name => match abn_backbones::find(name)?.architecture() {
+            "densenet" => Architecture::CifarDenseNet {
+                depth: depth()?,
+                growth: size(self.config.growth_rate, "growthRate")?,
+            },
+            // torchvision's names, but for the underscore; and `se_resnet_50`.
+            name => match abn_backbones::find(&name.replace("se_resnet_", "se-resnet"))?
+                .architecture()
+            {
                 Architecture::CifarResNet { .. } => {
                     bail!("{}: `{arch}` is no architecture of torchvision's", self.name)
                 }

@@ -304,9 +304,11 @@ fn norm(tensor: &Tensor) -> Result<f64> {
     Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
 }
 
-/// ‖ours − expected‖ / ‖expected‖
+/// ‖ours − expected‖ / ‖expected‖; where nothing but zeros is expected (a control's map), 0 if ours
+/// are zeros too.
 fn distance(ours: &Tensor, expected: &Tensor) -> Result<f64> {
     ensure!(ours.dims() == expected.dims(), "{:?} instead of {:?}", ours.dims(), expected.dims());
     let expected = expected.to_dtype(DType::F64)?;
-    Ok(norm(&(ours.to_dtype(DType::F64)? - &expected)?)? / norm(&expected)?)
+    let difference = norm(&(ours.to_dtype(DType::F64)? - &expected)?)?;
+    Ok(if difference == 0.0 { 0.0 } else { difference / norm(&expected)? })
 }

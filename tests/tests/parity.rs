@@ -66,7 +66,7 @@ fn is_rounding(fixture: &Fixture, single: &Report) -> Result<String, String> {
 fn parity_of_all_fixtures() {
     let (ran, failures) = run_all(&committed());
     assert!(failures.is_empty(), "out of bounds:\n{}", failures.join("\n"));
-    assert_eq!(ran, 6, "six of the fixtures are of families that exist");
+    assert_eq!(ran, 9, "nine of the fixtures are of families that exist");
 }
 
 #[test]
@@ -80,7 +80,12 @@ fn parity_of_further_fixtures() {
 /// must agree as far as the fixtures' float32 tensors go.
 #[test]
 fn parity_in_double_precision() {
-    for name in ["cifar_resnet20_abn", "cifar_wrn16_2_abn", "cifar_resnext29_2x64d_abn"] {
+    for name in [
+        "cifar_resnet20_abn",
+        "cifar_wrn16_2_abn",
+        "cifar_resnext29_2x64d_abn",
+        "cifar_densenet22_abn",
+    ] {
         let fixture = Fixture::read(&committed().join(name).with_extension("json")).unwrap();
         let report = parity::run(&fixture, DType::F64, Some(1e-7)).unwrap();
         println!("float64 {report}");

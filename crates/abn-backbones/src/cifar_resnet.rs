@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::head::MeanLinear;
-use crate::residual::{BlockKind, Stage, conv_norm};
+use crate::residual::{BlockKind, Blocks, Stage, conv_norm};
 use crate::{Architecture, BackboneOptions};
 
 /// Three stages of n blocks with 16, 32 and 64 planes; depth 6n + 2.
@@ -50,7 +50,7 @@ impl CifarResNet {
         let kind = if depth >= 44 { BlockKind::Bottleneck } else { BlockKind::Basic };
         let norm = options.norm;
         let stage = |from, planes, stride, name: &str| {
-            kind.stage(n, from, planes, stride, norm, vb.pp(name))
+            Blocks::plain(kind, norm).stage(n, from, planes, stride, vb.pp(name))
         };
         let [c1, c2, c3] = [16, 32, 64].map(|planes| kind.channels(planes));
         Ok(Self {

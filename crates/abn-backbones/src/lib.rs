@@ -2,17 +2,21 @@
 //!
 //! [`find`] turns a name into a [`ModelSpec`], which builds the network in any [`Variant`];
 //! [`catalogue`] lists the well-known members. Parameter names are those of the
-//! authors' released code (CIFAR networks, ImageNet ResNet) and of torchvision (VGG, baselines).
+//! authors' released code (CIFAR networks, ImageNet ResNet and SE-ResNet) and of torchvision (VGG,
+//! DenseNet, baselines).
 
 mod architecture;
+mod cifar_densenet;
 mod cifar_resnet;
 mod cifar_resnext;
+mod densenet;
 mod error;
 mod head;
 mod registry;
 mod residual;
 mod resnet;
 mod spec;
+mod squeeze;
 #[cfg(test)]
 mod tests;
 mod variant;
@@ -20,14 +24,16 @@ mod vgg;
 mod wide_resnet;
 
 pub use architecture::Architecture;
+pub use cifar_densenet::CifarDenseNet;
 pub use cifar_resnet::CifarResNet;
 pub use cifar_resnext::{CifarResNeXt, ResNeXtConfig};
+pub use densenet::DenseNet;
 pub use error::{Error, Result};
 pub use registry::{catalogue, find};
-pub use resnet::ResNet;
+pub use resnet::{ResNet, ResNetConfig};
 pub use spec::{BuildOptions, Cost, ModelSpec};
 pub use variant::Variant;
-pub use vgg::{Vgg, VggSize};
+pub use vgg::{Vgg, VggConfig, VggSize};
 pub use wide_resnet::WideResNet;
 
 use abn_core::layers::BatchNormConfig;

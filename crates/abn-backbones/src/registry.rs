@@ -1,9 +1,12 @@
 //! Models by name.
 
-use crate::{Architecture, Error, ModelSpec, ResNeXtConfig, ResNet, Result, Vgg, VggSize};
+use crate::{
+    Architecture, Error, ModelSpec, ResNeXtConfig, ResNet, ResNetConfig, Result, Vgg, VggConfig,
+    VggSize,
+};
 
 /// The members of each family that people know. [`find`] knows every other size too.
-const LISTED: [&str; 25] = [
+const LISTED: [&str; 50] = [
     "resnet20",
     "resnet32",
     "resnet44",
@@ -16,6 +19,13 @@ const LISTED: [&str; 25] = [
     "wrn-40-4",
     "resnext29-2x64d",
     "resnext29-8x64d",
+    "densenet40-k12",
+    "densenet100-k12",
+    "densenet190-k40",
+    "cifar-vgg11",
+    "cifar-vgg13",
+    "cifar-vgg16",
+    "cifar-vgg19",
     "cifar-vgg11-bn",
     "cifar-vgg13-bn",
     "cifar-vgg16-bn",
@@ -25,6 +35,24 @@ const LISTED: [&str; 25] = [
     "resnet50",
     "resnet101",
     "resnet152",
+    "resnext50-32x4d",
+    "resnext101-32x8d",
+    "resnext101-64x4d",
+    "wide-resnet50-2",
+    "wide-resnet101-2",
+    "se-resnet18",
+    "se-resnet34",
+    "se-resnet50",
+    "se-resnet101",
+    "se-resnet152",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
     "vgg11-bn",
     "vgg13-bn",
     "vgg16-bn",
@@ -38,9 +66,11 @@ pub fn catalogue() -> Vec<ModelSpec> {
 
 /// The model of that name; capitals and `_` for `-` are forgiven.
 ///
-/// `resnetD` (D of 18, 34, 50, 101, 152: for ImageNet; any other 6n+2, or `cifar-resnetD`: for
-/// 32×32 images), `wrn-D-K`, `resnextD-CxWd` (`…-kF` for a widening factor other than 4), `vggL-bn`,
-/// `cifar-vggL-bn` (`…-wW` for a first stage of other than 64 channels).
+/// For 32×32 images `resnetD` (D = 6n+2), `wrn-D-K`, `resnextD-CxWd` (D = 9n+2; `…-kF` for a widening
+/// factor other than 4), `densenetD-kG`, `cifar-vggL` and `cifar-vggL-bn` (`…-wW` for a first stage of
+/// other than 64 channels); for 224×224 images `resnetD`, `resnextD-CxWd`, `wide-resnetD-K`, each also
+/// with `se-` before it, `densenetD`, `vggL` and `vggL-bn`. A depth that both have is ImageNet's, unless
+/// `cifar-` is before the name.
 ///
 /// # Errors
 /// [`Error::UnknownModel`] with the nearest names, or [`Error::InvalidModel`] if the family has no
@@ -63,13 +93,31 @@ fn parse(name: &str) -> Option<Architecture> {
         let (depth, widen_factor) = (number(depth)?, number(width)?);
         return Some(Architecture::WideResNet { depth, widen_factor });
     }
-    if let Some(sizes) = name.strip_prefix("resnext") {
+    if let Some(sizes) = name.strip_prefix("densenet") {
+        return match sizes.split_once("-k") {
+            Some((depth, growth)) => {
+                Some(Architecture::CifarDenseNet { depth: number(depth)?, growth: number(growth)? })
+            }
+            None => Some(Architecture::DenseNet { depth: number(sizes)? }),
+        };
+    }
+    let (cifar, member) = match name.strip_prefix("cifar-") {
+        Some(member) => (true, member),
+        None => (false, name),
+    };
+    if let Some(layers) = member.strip_prefix("vgg") {
+        return parse_vgg(layers, if cifar { VggSize::Cifar } else { VggSize::ImageNet });
+    }
+    if let Some(config) = parse_resnet(name) {
+        return Some(Architecture::ResNet(config));
+    }
+    if let Some(sizes) = member.strip_prefix("resnext") {
         let (depth, sizes) = sizes.split_once('-')?;
-        let (cardinality, sizes) = sizes.split_once('x')?;
-        let (width, widen_factor) = match sizes.split_once("d-k") {
-            Some((width, factor)) => (width, number(factor)?),
+        let (sizes, widen_factor) = match sizes.split_once("d-k") {
+            Some((sizes, factor)) => (sizes, number(factor)?),
             None => (sizes.strip_suffix('d')?, ResNeXtConfig::WIDEN_FACTOR),
         };
+        let (cardinality, width) = sizes.split_once('x')?;
         return Some(Architecture::CifarResNeXt(ResNeXtConfig {
             depth: number(depth)?,
             cardinality: number(cardinality)?,
@@ -77,23 +125,43 @@ fn parse(name: &str) -> Option<Architecture> {
             widen_factor,
         }));
     }
-    let (cifar, member) = match name.strip_prefix("cifar-") {
+    Some(Architecture::CifarResNet { depth: number(member.strip_prefix("resnet")?)? })
+}
+
+/// What follows `vgg`: `16`, `16-bn`, `16-w32`, `16-bn-w32`.
+fn parse_vgg(layers: &str, size: VggSize) -> Option<Architecture> {
+    let (layers, width) = match layers.split_once("-w") {
+        Some((layers, width)) => (layers, number(width)?),
+        None => (layers, Vgg::WIDTH),
+    };
+    let (layers, batch_norm) = match layers.strip_suffix("-bn") {
+        Some(layers) => (layers, true),
+        None => (layers, false),
+    };
+    Some(Architecture::Vgg(VggConfig { layers: number(layers)?, width, size, batch_norm }))
+}
+
+/// The residual networks for ImageNet, by their prefix or their depth.
+fn parse_resnet(name: &str) -> Option<ResNetConfig> {
+    let (squeeze, member) = match name.strip_prefix("se-") {
         Some(member) => (true, member),
         None => (false, name),
     };
-    if let Some(layers) = member.strip_prefix("vgg") {
-        let (layers, width) = match layers.split_once("-bn-w") {
-            Some((layers, width)) => (layers, number(width)?),
-            None => (layers.strip_suffix("-bn")?, Vgg::WIDTH),
-        };
-        let size = if cifar { VggSize::Cifar } else { VggSize::ImageNet };
-        return Some(Architecture::Vgg { layers: number(layers)?, width, size });
-    }
-    let depth = number(member.strip_prefix("resnet")?)?;
-    if !cifar && ResNet::DEPTHS.contains(&depth) {
-        return Some(Architecture::ResNet { depth });
-    }
-    Some(Architecture::CifarResNet { depth })
+    let config = if let Some(sizes) = member.strip_prefix("wide-resnet") {
+        let (depth, factor) = sizes.split_once('-')?;
+        let base_width = number(factor)?.checked_mul(ResNetConfig::BASE_WIDTH)?;
+        ResNetConfig { base_width, ..ResNetConfig::resnet(number(depth)?) }
+    } else if let Some(sizes) = member.strip_prefix("resnext") {
+        let (depth, sizes) = sizes.split_once('-')?;
+        let (cardinality, width) = sizes.strip_suffix('d')?.split_once('x')?;
+        let (cardinality, base_width) = (number(cardinality)?, number(width)?);
+        ResNetConfig { cardinality, base_width, ..ResNetConfig::resnet(number(depth)?) }
+    } else {
+        ResNetConfig::resnet(number(member.strip_prefix("resnet")?)?)
+    };
+    // Other depths without a prefix are for 32×32 images.
+    let other = squeeze || member.starts_with("wide-") || ResNet::DEPTHS.contains(&config.depth);
+    other.then_some(ResNetConfig { squeeze, ..config })
 }
 
 /// A decimal number without sign or leading zero, so that every model has one name.

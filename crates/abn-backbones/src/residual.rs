@@ -2,19 +2,23 @@
 
 use abn_core::layers::{BatchNorm2d, BatchNormConfig, Conv2d, ConvNorm, conv1x1, conv3x3};
 use abn_core::{Mode, Result};
-use abn_ops::Tracked;
+use abn_ops::{Conv2dConfig, Tracked};
 use candle_nn::VarBuilder;
 
+use crate::squeeze::Squeeze;
+
 /// `ReLU(branch(x) + shortcut(x))`: the branch is a chain of convolutions with batch norm, all but
-/// the last with ReLU; the shortcut is x itself or a 1×1 convolution with batch norm.
+/// the last with ReLU, and perhaps squeeze-and-excitation after them; the shortcut is x itself or
+/// a 1×1 convolution with batch norm.
 pub(crate) struct ResidualBlock {
     branch: Vec<ConvNorm>,
+    squeeze: Option<Squeeze>,
     shortcut: Option<ConvNorm>,
 }
 
 impl ResidualBlock {
     pub(crate) fn new(branch: Vec<ConvNorm>, shortcut: Option<ConvNorm>) -> Self {
-        Self { branch, shortcut }
+        Self { branch, squeeze: None, shortcut }
     }
 
     fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
@@ -29,7 +33,13 @@ impl ResidualBlock {
         let mut y = x.clone();
         for (i, layer) in self.branch.iter().enumerate() {
             let last = i + 1 == self.branch.len();
-            y = layer.forward(&y, last.then_some(shortcut), true, mode)?;
+            y = match &self.squeeze {
+                Some(squeeze) if last => {
+                    let y = layer.forward(&y, None, false, mode)?;
+                    abn_ops::excite(&y, &squeeze.forward(&y)?, shortcut)?
+                }
+                _ => layer.forward(&y, last.then_some(shortcut), true, mode)?,
+            };
         }
         Ok(y)
     }
@@ -66,7 +76,7 @@ pub(crate) fn conv_norm(
 pub(crate) enum BlockKind {
     /// Two 3×3 convolutions.
     Basic,
-    /// 1×1 to `planes`, 3×3, 1×1 to 4·`planes` channels. The 3×3 one carries the stride.
+    /// 1×1 to fewer channels, 3×3, 1×1 to 4·`planes` channels. The 3×3 one carries the stride.
     Bottleneck,
 }
 
@@ -78,35 +88,61 @@ impl BlockKind {
             Self::Bottleneck => 4 * planes,
         }
     }
+}
+
+/// What the residual blocks of a network have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocks {
+    pub(crate) kind: BlockKind,
+    /// Groups of a bottleneck's 3×3 convolution.
+    pub(crate) groups: usize,
+    /// Channels of each of these groups for 64 planes.
+    pub(crate) base_width: usize,
+    /// Whether blocks end with squeeze-and-excitation.
+    pub(crate) squeeze: bool,
+    pub(crate) norm: BatchNormConfig,
+}
+
+impl Blocks {
+    /// Those of a ResNet: a bottleneck's 3×3 convolution has one group, as wide as the planes.
+    pub(crate) fn plain(kind: BlockKind, norm: BatchNormConfig) -> Self {
+        Self { kind, groups: 1, base_width: 64, squeeze: false, norm }
+    }
 
     fn block(
         self,
         from: usize,
         planes: usize,
         stride: usize,
-        norm: BatchNormConfig,
         vb: &VarBuilder,
     ) -> Result<ResidualBlock> {
-        let to = self.channels(planes);
+        let Self { groups, norm, .. } = self;
+        let to = self.kind.channels(planes);
         let bn = |conv, channels, name| conv_norm(conv, channels, norm, vb.pp(name));
-        let branch = match self {
-            Self::Basic => vec![
+        let branch = match self.kind {
+            BlockKind::Basic => vec![
                 bn(conv3x3(from, planes, stride, vb.pp("conv1"))?, planes, "bn1")?,
                 bn(conv3x3(planes, planes, 1, vb.pp("conv2"))?, planes, "bn2")?,
             ],
-            Self::Bottleneck => vec![
-                bn(conv1x1(from, planes, 1, vb.pp("conv1"))?, planes, "bn1")?,
-                bn(conv3x3(planes, planes, stride, vb.pp("conv2"))?, planes, "bn2")?,
-                bn(conv1x1(planes, to, 1, vb.pp("conv3"))?, to, "bn3")?,
-            ],
+            BlockKind::Bottleneck => {
+                let width = planes * self.base_width / 64 * groups;
+                let grouped = Conv2dConfig { stride, padding: 1, groups, ..Default::default() };
+                let middle = Conv2d::new(width, width, 3, grouped, vb.pp("conv2"))?;
+                vec![
+                    bn(conv1x1(from, width, 1, vb.pp("conv1"))?, width, "bn1")?,
+                    bn(middle, width, "bn2")?,
+                    bn(conv1x1(width, to, 1, vb.pp("conv3"))?, to, "bn3")?,
+                ]
+            }
         };
+        let squeeze = self.squeeze.then(|| Squeeze::new(to, vb)).transpose()?;
         let shortcut = if stride != 1 || from != to {
             let conv = conv1x1(from, to, stride, vb.pp("downsample.0"))?;
             Some(bn(conv, to, "downsample.1")?)
         } else {
             None
         };
-        Ok(ResidualBlock::new(branch, shortcut))
+        Ok(ResidualBlock { branch, squeeze, shortcut })
     }
 
     /// `count` blocks (`0`, `1`, …), of which the first may change the channels and the size.
@@ -116,13 +152,12 @@ impl BlockKind {
         from: usize,
         planes: usize,
         stride: usize,
-        norm: BatchNormConfig,
         vb: VarBuilder,
     ) -> Result<Stage> {
-        let to = self.channels(planes);
+        let to = self.kind.channels(planes);
         let blocks = (0..count).map(|i| {
             let (from, stride) = if i == 0 { (from, stride) } else { (to, 1) };
-            self.block(from, planes, stride, norm, &vb.pp(i))
+            self.block(from, planes, stride, &vb.pp(i))
         });
         Ok(Stage::new(blocks.collect::<Result<_>>()?))
     }

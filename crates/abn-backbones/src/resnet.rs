@@ -1,5 +1,7 @@
-//! ResNet for ImageNet: He et al., "Deep Residual Learning", table 1, as in torchvision (the
-//! stride of a bottleneck is in its 3×3 convolution).
+//! Residual networks for ImageNet, as in torchvision (the stride of a bottleneck is in its 3×3
+//! convolution): ResNet (He et al., "Deep Residual Learning", table 1), ResNeXt (Xie et al.,
+//! "Aggregated Residual Transformations"), Wide ResNet (Zagoruyko and Komodakis) and SE-ResNet (Hu
+//! et al., "Squeeze-and-Excitation Networks").
 
 use abn_core::layers::{Conv2d, ConvNorm, LinearInit};
 use abn_core::{Backbone, Error, Mode, Result};
@@ -8,8 +10,37 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::head::MeanLinear;
-use crate::residual::{BlockKind, Stage, conv_norm};
+use crate::residual::{BlockKind, Blocks, Stage, conv_norm};
 use crate::{Architecture, BackboneOptions};
+
+/// The sizes of an ImageNet ResNet and of what was made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResNetConfig {
+    /// One of [`ResNet::DEPTHS`].
+    pub depth: usize,
+    /// Groups of the bottlenecks' 3×3 convolutions: 1, but for a ResNeXt.
+    pub cardinality: usize,
+    /// Channels of each of these groups in the first stage, in a ResNet 64; doubles from stage to
+    /// stage.
+    pub base_width: usize,
+    /// Whether every block ends with squeeze-and-excitation.
+    pub squeeze: bool,
+}
+
+impl ResNetConfig {
+    /// A ResNet's width.
+    pub(crate) const BASE_WIDTH: usize = 64;
+
+    /// A ResNet.
+    pub fn resnet(depth: usize) -> Self {
+        Self { depth, cardinality: 1, base_width: Self::BASE_WIDTH, squeeze: false }
+    }
+
+    /// Whether its bottlenecks are a ResNet's; depths without bottlenecks have no others.
+    pub(crate) fn is_plain(&self) -> bool {
+        (self.cardinality, self.base_width) == (1, Self::BASE_WIDTH)
+    }
+}
 
 /// Four stages with 64, 128, 256 and 512 planes.
 pub struct ResNet {
@@ -27,6 +58,9 @@ impl ResNet {
     /// The depths there are.
     pub const DEPTHS: [usize; 5] = [18, 34, 50, 101, 152];
 
+    /// Those with bottlenecks, whose width can be another.
+    pub(crate) const BOTTLENECK_DEPTHS: [usize; 3] = [50, 101, 152];
+
     /// Kind of block and blocks per stage; `None` for other depths.
     fn stages(depth: usize) -> Option<(BlockKind, [usize; 4])> {
         Some(match depth {
@@ -39,26 +73,40 @@ impl ResNet {
         })
     }
 
-    /// A network of one of the [`ResNet::DEPTHS`].
+    /// A network of these sizes.
     ///
     /// # Errors
-    /// If the depth is another, or the store holds a parameter of the same name with another
-    /// shape.
-    pub fn new(depth: usize, options: &BackboneOptions, vb: VarBuilder) -> crate::Result<Self> {
-        let architecture = Architecture::ResNet { depth };
-        let (kind, counts) = Self::stages(depth).ok_or_else(|| architecture.invalid())?;
-        Ok(Self::with_stages(kind, counts, options, vb)?)
+    /// If there is none of these sizes, or the store holds a parameter of the same name with
+    /// another shape.
+    pub fn new(
+        config: ResNetConfig,
+        options: &BackboneOptions,
+        vb: VarBuilder,
+    ) -> crate::Result<Self> {
+        let invalid = || Architecture::ResNet(config).invalid();
+        let (kind, counts) = Self::stages(config.depth).ok_or_else(invalid)?;
+        if kind == BlockKind::Basic && !config.is_plain() {
+            return Err(invalid());
+        }
+        let blocks = Blocks {
+            kind,
+            groups: config.cardinality,
+            base_width: config.base_width,
+            squeeze: config.squeeze,
+            norm: options.norm,
+        };
+        Ok(Self::with_stages(blocks, counts, options, vb)?)
     }
 
     fn with_stages(
-        kind: BlockKind,
+        blocks: Blocks,
         counts: [usize; 4],
         options: &BackboneOptions,
         vb: VarBuilder,
     ) -> Result<Self> {
-        let norm = options.norm;
+        let Blocks { kind, norm, .. } = blocks;
         let stage = |count, from, planes, stride, name: &str| {
-            kind.stage(count, from, planes, stride, norm, vb.pp(name))
+            blocks.stage(count, from, planes, stride, vb.pp(name))
         };
         let [c1, c2, c3, c4] = [64, 128, 256, 512].map(|planes| kind.channels(planes));
         let conv = Conv2dConfig { stride: 2, padding: 3, ..Default::default() };

@@ -2,7 +2,7 @@
 
 use abn_core::layers::BatchNormConfig;
 use abn_core::{
-    Abn, AttentionConfig, Backbone, Baseline, Cam, Classifier, Control, Mechanism, Mode,
+    Abn, AttentionConfig, Backbone, Baseline, Cam, Classifier, Control, MapHead, Mechanism, Mode,
     ParamStore, Preset, TrunkNorm,
 };
 use abn_ops::Tracked;
@@ -10,8 +10,8 @@ use candle_core::DType;
 use candle_nn::VarBuilder;
 
 use crate::{
-    Architecture, BackboneOptions, CifarResNeXt, CifarResNet, Error, ResNet, Result, Variant, Vgg,
-    VggSize, WideResNet,
+    Architecture, BackboneOptions, CifarDenseNet, CifarResNeXt, CifarResNet, DenseNet, Error,
+    ResNet, ResNetConfig, Result, Variant, Vgg, VggConfig, VggSize, WideResNet,
 };
 
 /// How to build a model.
@@ -108,7 +108,7 @@ impl ModelSpec {
     pub fn default_dropout(&self) -> f64 {
         match self.architecture {
             // torchvision's. The 32×32 members have far fewer weights to regularise.
-            Architecture::Vgg { size: VggSize::ImageNet, .. } => 0.5,
+            Architecture::Vgg(VggConfig { size: VggSize::ImageNet, .. }) => 0.5,
             _ => 0.0,
         }
     }
@@ -138,6 +138,10 @@ impl ModelSpec {
                 Architecture::CifarResNeXt(_) => TrunkNorm::Unused,
                 _ => TrunkNorm::Applied,
             },
+            map: match self.architecture {
+                Architecture::ResNet(ResNetConfig { squeeze: true, .. }) => MapHead::LogSum,
+                _ => MapHead::Convolution,
+            },
             norm: backbone.norm,
         };
         let join = Join { variant, options, head, vb: vb.clone() };
@@ -151,10 +155,14 @@ impl ModelSpec {
             Architecture::CifarResNeXt(config) => {
                 join.classifier(CifarResNeXt::new(config, &backbone, vb)?)
             }
-            Architecture::Vgg { layers, width, size } => {
-                join.classifier(Vgg::new(layers, width, size, &backbone, vb)?)
+            Architecture::CifarDenseNet { depth, growth } => {
+                join.classifier(CifarDenseNet::new(depth, growth, &backbone, vb)?)
             }
-            Architecture::ResNet { depth } => join.classifier(ResNet::new(depth, &backbone, vb)?),
+            Architecture::Vgg(config) => join.classifier(Vgg::new(config, &backbone, vb)?),
+            Architecture::ResNet(config) => join.classifier(ResNet::new(config, &backbone, vb)?),
+            Architecture::DenseNet { depth } => {
+                join.classifier(DenseNet::new(depth, &backbone, vb)?)
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use abn_core::{Mode, ParamStore};
-use abn_ops::Tracked;
+use abn_ops::{Tracked, count_multiply_adds, zeros_without_memory};
 use candle_core::{DType, Device, Tensor};
 
 use crate::{Architecture, BuildOptions, Error, ModelSpec, Variant, catalogue, find};
@@ -20,6 +20,19 @@ fn torchvisions_models_have_the_published_size() {
         ("resnet50", 25_557_032, 4.089),
         ("resnet101", 44_549_160, 7.801),
         ("resnet152", 60_192_808, 11.514),
+        ("resnext50-32x4d", 25_028_904, 4.230),
+        ("resnext101-32x8d", 88_791_336, 16.414),
+        ("resnext101-64x4d", 83_455_272, 15.460),
+        ("wide-resnet50-2", 68_883_240, 11.398),
+        ("wide-resnet101-2", 126_886_696, 22.753),
+        ("densenet121", 7_978_856, 2.834),
+        ("densenet161", 28_681_000, 7.728),
+        ("densenet169", 14_149_480, 3.360),
+        ("densenet201", 20_013_928, 4.291),
+        ("vgg11", 132_863_336, 7.609),
+        ("vgg13", 133_047_848, 11.308),
+        ("vgg16", 138_357_544, 15.470),
+        ("vgg19", 143_667_240, 19.632),
         ("vgg11-bn", 132_868_840, 7.609),
         ("vgg13-bn", 133_053_736, 11.308),
         ("vgg16-bn", 138_365_992, 15.470),
@@ -32,8 +45,22 @@ fn torchvisions_models_have_the_published_size() {
     }
 }
 
+/// As timm counts them (`legacy_seresnet18` to `152`), whose SE-ResNets have the paper's layers.
+#[test]
+fn se_resnets_have_the_known_size() {
+    for (name, parameters) in [
+        ("se-resnet18", 11_778_592),
+        ("se-resnet34", 21_958_868),
+        ("se-resnet50", 28_088_024),
+        ("se-resnet101", 49_326_872),
+        ("se-resnet152", 66_821_848),
+    ] {
+        assert_eq!(cost(name, Variant::Baseline, 1000).0, parameters, "{name}");
+    }
+}
+
 /// As the papers' tables give them: He et al. table 6 (its shortcuts have no parameters),
-/// Zagoruyko and Komodakis table 4, Xie et al. table 7.
+/// Zagoruyko and Komodakis table 4, Xie et al. table 7, Huang et al. table 2.
 #[test]
 fn cifar_models_have_the_published_size() {
     for (name, classes, millions) in [
@@ -44,6 +71,9 @@ fn cifar_models_have_the_published_size() {
         ("wrn-40-4", 10, 8.9),
         ("resnext29-8x64d", 10, 34.4),
         ("resnext29-16x64d", 10, 68.1),
+        ("densenet100-k12", 10, 0.77),
+        ("densenet250-k24", 10, 15.3),
+        ("densenet190-k40", 10, 25.6),
     ] {
         let found = cost(name, Variant::Baseline, classes).0 as f64 / 1e6;
         assert!((found / millions - 1.0).abs() < 0.02, "{name}: {found} million");
@@ -74,6 +104,8 @@ fn every_family_answers_at_its_size_and_says_where_it_looks() {
         ("resnet44", 16),
         ("wrn-10-1", 16),
         ("resnext11-2x4d", 16),
+        ("densenet10-k4", 8),
+        ("cifar-vgg11-w8", 8),
         ("cifar-vgg11-bn", 8),
     ] {
         for variant in Variant::ALL {
@@ -114,8 +146,18 @@ fn names_and_architectures_go_both_ways() {
         "wrn-10-3",
         "resnext29-16x64d",
         "resnext20-4x32d-k2",
+        "resnext101-32x8d",
+        "cifar-resnext101-32x8d",
+        "wide-resnet50-2",
+        "se-resnet34",
+        "se-resnext50-32x4d",
+        "densenet100-k12",
+        "densenet161",
+        "vgg16",
+        "vgg16-w32",
         "vgg19-bn",
         "cifar-vgg13-bn",
+        "cifar-vgg13-bn-w16",
     ] {
         let spec = find(name).unwrap();
         assert_eq!(spec.name(), name);
@@ -123,6 +165,9 @@ fn names_and_architectures_go_both_ways() {
     }
     assert_eq!(find("VGG16_bn").unwrap().name(), "vgg16-bn");
     assert_eq!(find("cifar-resnet20").unwrap().name(), "resnet20");
+    assert_eq!(find("wide_resnet50_2").unwrap().name(), "wide-resnet50-2");
+    assert_eq!(find("resnext50_32x4d").unwrap().image_size(), 224);
+    assert_eq!(find("wide-resnet50-1").unwrap().name(), "resnet50");
     assert!(matches!(find("resnet50").unwrap().architecture(), Architecture::ResNet { .. }));
     assert_eq!(find("resnet56").unwrap().image_size(), 32);
     assert_eq!(find("resnet101").unwrap().image_size(), 224);
@@ -131,7 +176,7 @@ fn names_and_architectures_go_both_ways() {
 #[test]
 fn unknown_names_get_the_nearest_ones() {
     for (name, nearest) in
-        [("resnt20", "resnet20"), ("vgg16", "vgg16-bn"), ("wrn2810", "wrn-28-10")]
+        [("resnt20", "resnet20"), ("vg16-bn", "vgg16-bn"), ("wrn2810", "wrn-28-10")]
     {
         match find(name) {
             Err(Error::UnknownModel { nearest: found, .. }) => assert_eq!(found[0], nearest),
@@ -154,6 +199,13 @@ fn sizes_a_family_cannot_have_are_refused_with_the_reason() {
         ("resnext28-8x64d", "9n+2"),
         ("resnext29-300x64d", "cardinality"),
         ("vgg12-bn", "11, 13, 16 or 19"),
+        ("resnext34-32x4d", "50, 101 or 152"),
+        ("wide-resnet18-2", "wide-resnetD-K"),
+        ("wide-resnet50-65", "1 to 64"),
+        ("se-resnet20", "18, 34, 50"),
+        ("densenet122", "121, 161, 169 or 201"),
+        ("densenet100-k300", "growth G from 1 to 256"),
+        ("densenet101-k12", "6n+4"),
     ] {
         match find(name) {
             Err(Error::InvalidModel { name: found, reason: why }) => {
@@ -163,6 +215,27 @@ fn sizes_a_family_cannot_have_are_refused_with_the_reason() {
             // A zero is no size at all.
             Err(Error::UnknownModel { .. }) => assert!(name.ends_with("-0"), "{name}"),
             other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+/// At full size, but shapes alone.
+#[test]
+fn imagenet_families_have_maps_of_14x14() {
+    for name in ["resnet18", "resnext50-32x4d", "se-resnet50", "densenet121", "vgg16", "vgg19-bn"] {
+        for variant in Variant::ALL {
+            let store = ParamStore::shapes_only();
+            let (spec, options) = (find(name).unwrap(), BuildOptions::new(3));
+            let model = spec.build(variant, &options, store.var_builder()).unwrap();
+            let image = zeros_without_memory((1, 3, 224, 224), DType::F32).unwrap();
+            let image = Tracked::constant(image);
+            let (output, _) = count_multiply_adds(|| model.forward(&image, Mode::Eval));
+            let output = output.unwrap();
+            assert_eq!(output.logits.dims(), [1, 3], "{name} {variant}");
+            assert_eq!(output.attention.is_some(), variant.has_attention_branch());
+            if let Some(attention) = output.attention {
+                assert_eq!(attention.map.dims(), [1, 1, 14, 14], "{name} {variant}");
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
-//! VGG with batch norm: Simonyan and Zisserman, "Very Deep Convolutional Networks", table 1, with
-//! torchvision's parameter names.
+//! VGG, with and without batch norm: Simonyan and Zisserman, "Very Deep Convolutional Networks",
+//! table 1, with torchvision's parameter names.
 
-use abn_core::layers::{BatchNorm2d, ConvNorm, Dropout, Linear, LinearInit, conv3x3};
+use abn_core::layers::{
+    BatchNorm2d, BatchNormConfig, Conv2d, Dropout, Linear, LinearInit, conv3x3,
+};
 use abn_core::{Backbone, Error, Mode, Result};
 use abn_ops::{Pool2dConfig, Tracked};
 use candle_core::Tensor;
@@ -56,16 +58,31 @@ impl VggSize {
     }
 }
 
+/// The sizes of a VGG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VggConfig {
+    /// One of [`Vgg::LAYERS`].
+    pub layers: usize,
+    /// Channels of the first stage, [`Vgg::WIDTH`] as published; those of all other layers are in
+    /// proportion.
+    pub width: usize,
+    /// For which images.
+    pub size: VggSize,
+    /// Whether batch norm follows every convolution. It is younger than VGG.
+    pub batch_norm: bool,
+}
+
 /// Five stages of 3×3 convolutions, each followed by a max-pool, then three fully connected
 /// layers.
 ///
 /// The authors released no VGG code. After the paper's description the attention branch has 3×3
 /// convolutions with batch norm and ReLU in place of the two hidden fully connected layers
-/// (`att_layer.0` to `.4`), as wide as the feature map.
+/// (`att_layer.0` to `.4`), as wide as the feature map; with batch norm in every VGG, as the rest of
+/// the branch has it.
 pub struct Vgg {
     /// The convolutions of each stage.
-    stages: Vec<Vec<ConvNorm>>,
-    trunk: Option<Vec<ConvNorm>>,
+    stages: Vec<Vec<Layer>>,
+    trunk: Option<Vec<Layer>>,
     classifier: Option<Classifier>,
     size: VggSize,
     /// Channels of the extractor's feature map.
@@ -91,31 +108,28 @@ impl Vgg {
         })
     }
 
-    /// A network with one of the [`Vgg::LAYERS`]; `width` channels in the first stage
-    /// ([`Vgg::WIDTH`] as published) and in proportion everywhere else.
+    /// A network of these sizes.
     ///
     /// # Errors
-    /// If the number of layers is another, or the store holds a parameter of the same name with
+    /// If there is none of these sizes, or the store holds a parameter of the same name with
     /// another shape.
     pub fn new(
-        layers: usize,
-        width: usize,
-        size: VggSize,
+        config: VggConfig,
         options: &BackboneOptions,
         vb: VarBuilder,
     ) -> crate::Result<Self> {
-        let architecture = Architecture::Vgg { layers, width, size };
-        let counts = Self::counts(layers).ok_or_else(|| architecture.invalid())?;
-        Ok(Self::with_stages(counts, width, size, options, vb)?)
+        let invalid = || Architecture::Vgg(config).invalid();
+        let counts = Self::counts(config.layers).ok_or_else(invalid)?;
+        Ok(Self::with_stages(counts, config, options, vb)?)
     }
 
     fn with_stages(
         counts: [usize; 5],
-        width: usize,
-        size: VggSize,
+        VggConfig { width, size, batch_norm, .. }: VggConfig,
         options: &BackboneOptions,
         vb: VarBuilder,
     ) -> Result<Self> {
+        let features = Sequence { norm: batch_norm.then_some(options.norm), vb: vb.pp("features") };
         let mut stages = Vec::new();
         // torchvision numbers convolution, batch norm, ReLU and max-pool in one sequence.
         let (mut index, mut from) = (0, 3);
@@ -123,8 +137,8 @@ impl Vgg {
             let mut stage = Vec::new();
             let to = width * widening;
             for _ in 0..count {
-                stage.push(conv_norm_relu(from, to, index, options, &vb.pp("features"))?);
-                index += 3;
+                stage.push(features.layer(from, to, index)?);
+                index += features.step();
                 from = to;
             }
             index += 1;
@@ -132,8 +146,8 @@ impl Vgg {
         }
         let channels = width * WIDENING[size.extractor() - 1];
         let trunk = || {
-            let layer =
-                |i: usize| conv_norm_relu(channels, channels, 3 * i, options, &vb.pp("att_layer"));
+            let sequence = Sequence { norm: Some(options.norm), vb: vb.pp("att_layer") };
+            let layer = |i| sequence.layer(channels, channels, i * sequence.step());
             (0..2).map(layer).collect::<Result<_>>()
         };
         let classifier = || Classifier::new(width, size, options, vb.pp("classifier"));
@@ -148,23 +162,47 @@ impl Vgg {
     }
 }
 
-/// Layers `index` (convolution with bias) and `index + 1` (batch norm) of a sequence; `index + 2`
-/// is ReLU.
-fn conv_norm_relu(
-    from: usize,
-    to: usize,
-    index: usize,
-    options: &BackboneOptions,
-    vb: &VarBuilder,
-) -> Result<ConvNorm> {
-    let conv = conv3x3(from, to, 1, vb.pp(index))?.with_bias(vb.pp(index))?;
-    Ok(ConvNorm::new(conv, BatchNorm2d::new(to, options.norm, vb.pp(index + 1))?))
+/// `ReLU(norm?(conv(x)))`
+struct Layer {
+    conv: Conv2d,
+    norm: Option<BatchNorm2d>,
 }
 
-fn run(layers: &[ConvNorm], x: &Tracked, mode: Mode) -> Result<Tracked> {
+impl Layer {
+    fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
+        let x = self.conv.forward(x)?;
+        match &self.norm {
+            Some(norm) => norm.forward(&x, None, true, mode),
+            None => Ok(abn_ops::relu(&x)?),
+        }
+    }
+}
+
+/// Layers numbered as PyTorch numbers a sequence.
+struct Sequence<'a> {
+    norm: Option<BatchNormConfig>,
+    vb: VarBuilder<'a>,
+}
+
+impl Sequence<'_> {
+    /// `index` is the convolution, which has a bias; then comes the batch norm, if there is one,
+    /// then ReLU.
+    fn layer(&self, from: usize, to: usize, index: usize) -> Result<Layer> {
+        let conv = conv3x3(from, to, 1, self.vb.pp(index))?.with_bias(self.vb.pp(index))?;
+        let norm = self.norm.map(|norm| BatchNorm2d::new(to, norm, self.vb.pp(index + 1)));
+        Ok(Layer { conv, norm: norm.transpose()? })
+    }
+
+    /// From one convolution to the next.
+    fn step(&self) -> usize {
+        if self.norm.is_some() { 3 } else { 2 }
+    }
+}
+
+fn run(layers: &[Layer], x: &Tracked, mode: Mode) -> Result<Tracked> {
     let mut x = x.clone();
     for layer in layers {
-        x = layer.forward(&x, None, true, mode)?;
+        x = layer.forward(&x, mode)?;
     }
     Ok(x)
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use abn_ops::{Conv2dConfig, Tracked};
 use candle_nn::VarBuilder;
 
-use crate::layers::{BatchNorm2d, BatchNormConfig, Conv2d, conv1x1};
+use crate::layers::{BatchNorm2d, BatchNormConfig, Conv2d, ConvNorm, conv1x1};
 use crate::{Error, Mode, Result};
 
 /// How the attention map M weights the feature map g, channel by channel.
@@ -109,6 +109,17 @@ pub enum TrunkNorm {
     Unused,
 }
 
+/// How the attention map comes from the class maps h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MapHead {
+    /// A convolution to one channel (`att_conv3`), batch norm (`bn_att3`) and sigmoid: 0 to 1.
+    #[default]
+    Convolution,
+    /// The sum over h of ln(1 + h), without parameters: 0 or more. So it is in the released
+    /// SE-ResNet.
+    LogSum,
+}
+
 /// The head's variations.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AttentionConfig {
@@ -116,7 +127,9 @@ pub struct AttentionConfig {
     pub preset: Preset,
     /// The norm before the head.
     pub trunk_norm: TrunkNorm,
-    /// For the head's three batch norms.
+    /// Where the map comes from.
+    pub map: MapHead,
+    /// For the head's batch norms.
     pub norm: BatchNormConfig,
 }
 
@@ -128,14 +141,15 @@ pub struct AttentionConfig {
 /// ```
 ///
 /// The class scores make the branch learn from its own loss (equation 3), so that the K maps h
-/// respond where each class is; M is one map from all of them.
+/// respond where each class is; M is one map from all of them. With [`MapHead::LogSum`], it is
+/// their sum of logarithms.
 pub struct AttentionBranch {
     bn_att: Option<BatchNorm2d>,
     att_conv: Conv2d,
     bn_att2: BatchNorm2d,
     att_conv2: Conv2d,
-    att_conv3: Conv2d,
-    bn_att3: BatchNorm2d,
+    /// `att_conv3` and `bn_att3`, unless the map is a sum of logarithms.
+    to_map: Option<ConvNorm>,
 }
 
 impl AttentionBranch {
@@ -157,17 +171,20 @@ impl AttentionBranch {
         };
         let same = Conv2dConfig { padding: kernel / 2, ..Default::default() };
         let bn_att = norm(channels, "bn_att")?;
+        let to_map = || {
+            let att_conv3 = Conv2d::new(classes, 1, kernel, same, vb.pp("att_conv3"))?;
+            Ok::<_, Error>(ConvNorm::new(att_conv3, norm(1, "bn_att3")?))
+        };
         Ok(Self {
             bn_att: (config.trunk_norm == TrunkNorm::Applied).then_some(bn_att),
             att_conv: conv1x1(channels, classes, 1, vb.pp("att_conv"))?,
             bn_att2: norm(classes, "bn_att2")?,
             att_conv2: conv1x1(classes, classes, 1, vb.pp("att_conv2"))?,
-            att_conv3: Conv2d::new(classes, 1, kernel, same, vb.pp("att_conv3"))?,
-            bn_att3: norm(1, "bn_att3")?,
+            to_map: (config.map == MapHead::Convolution).then(to_map).transpose()?,
         })
     }
 
-    /// Trunk features (N, h, w, C) to class scores (N, K) and the map M (N, h, w, 1), 0 to 1.
+    /// Trunk features (N, h, w, C) to class scores (N, K) and the map M (N, h, w, 1).
     ///
     /// # Errors
     /// If the features do not have C channels.
@@ -196,12 +213,14 @@ impl AttentionBranch {
         Ok(abn_ops::global_avg_pool(&self.att_conv2.forward(h)?)?)
     }
 
-    /// The class maps h (N, h, w, K) to the map M (N, h, w, 1), 0 to 1.
+    /// The class maps h (N, h, w, K) to the map M (N, h, w, 1), in the range of its [`MapHead`].
     ///
     /// # Errors
     /// If h has other channels.
     pub fn map(&self, h: &Tracked, mode: Mode) -> Result<Tracked> {
-        let map = self.bn_att3.forward(&self.att_conv3.forward(h)?, None, false, mode)?;
-        Ok(abn_ops::sigmoid(&map)?)
+        match &self.to_map {
+            Some(to_map) => Ok(abn_ops::sigmoid(&to_map.forward(h, None, false, mode)?)?),
+            None => Ok(abn_ops::log1p_sum(h)?),
+        }
     }
 }

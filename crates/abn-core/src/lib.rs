@@ -25,7 +25,7 @@ pub mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use attention::{AttentionBranch, AttentionConfig, Mechanism, Preset, TrunkNorm};
+pub use attention::{AttentionBranch, AttentionConfig, MapHead, Mechanism, Preset, TrunkNorm};
 pub use backbone::{Backbone, Mode};
 pub use cam::{Cam, class_activation_maps};
 pub use error::{Error, Result};

@@ -18,7 +18,8 @@ pub struct Output {
 pub struct Attention {
     /// The branch's own class scores (N, K).
     pub logits: Tracked,
-    /// The attention map M (N, 1, h, w), 0 to 1.
+    /// The attention map M (N, 1, h, w): 0 to 1, or 0 and more where it is a
+    /// [sum of logarithms](crate::MapHead::LogSum).
     pub map: Tracked,
 }
 

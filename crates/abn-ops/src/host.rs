@@ -20,6 +20,8 @@ pub trait Element:
     fn wide(self) -> f64;
     /// e^self
     fn exp(self) -> Self;
+    /// ln(1 + self), exact near 0
+    fn ln_1p(self) -> Self;
     /// The storage's elements, if it holds this type.
     fn elements_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
@@ -33,6 +35,8 @@ macro_rules! element {
             fn wide(self) -> f64 { self as f64 }
             #[inline(always)]
             fn exp(self) -> Self { <$t>::exp(self) }
+            #[inline(always)]
+            fn ln_1p(self) -> Self { <$t>::ln_1p(self) }
             fn elements_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
                 match storage {
                     CpuStorage::$variant(data) => Some(data),

@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 use crate::layers::{Conv2d, Dropout, Linear, LinearInit, conv3x3};
 use crate::{
     Abn, AttentionBranch, AttentionConfig, Backbone, Baseline, Cam, Classifier, Control, Error,
-    Mechanism, Mode, ParamStore, Preset, Result, TrunkNorm, class_activation_maps, loss,
+    MapHead, Mechanism, Mode, ParamStore, Preset, Result, TrunkNorm, class_activation_maps, loss,
     smoothed_loss,
 };
 
@@ -287,6 +287,26 @@ fn the_papers_preset_has_a_1x1_map_convolution() {
         let trunk = Tensor::ones((1, 4, 3, 6), DType::F64, &Device::Cpu).unwrap();
         let (_, map) = branch.forward(&Tracked::constant(trunk), Mode::Eval).unwrap();
         assert_eq!(map.dims(), [1, 4, 3, 1]);
+    }
+}
+
+#[test]
+fn a_sum_of_logarithms_is_a_map_without_parameters() {
+    let store = store();
+    let config = AttentionConfig { map: MapHead::LogSum, ..Default::default() };
+    let branch = AttentionBranch::new(6, 5, config, store.var_builder()).unwrap();
+    assert!(
+        store.tensors().keys().all(|name| !name.contains("att_conv3") && !name.contains("att3"))
+    );
+    let values: Vec<f64> = (0..2 * 3 * 4 * 6).map(|i| (i as f64 * 0.9).sin()).collect();
+    let trunk = Tensor::from_vec(values, (2, 3, 4, 6), &Device::Cpu).unwrap();
+    let trunk = Tracked::constant(trunk);
+    let (_, map) = branch.forward(&trunk, TRAIN).unwrap();
+    assert_eq!(map.dims(), [2, 3, 4, 1]);
+    let h = elements(&branch.respond(&trunk, TRAIN).unwrap());
+    for (map, h) in elements(&map).iter().zip(h.chunks(5)) {
+        let expected: f64 = h.iter().map(|h| (1.0 + h).ln()).sum();
+        assert!((map - expected).abs() < 1e-12, "{map} instead of {expected}");
     }
 }
 

@@ -81,7 +81,7 @@ fn table(models: &[Model]) -> Result<String> {
     writeln!(
         text,
         "Any other depth, width and cardinality of these families is a name too: resnet-D as 6n+2, \n\
-         wrn-D-K, resnextD-CxWd. Multiply-adds are of one image's forward pass."
+         wrn-D-K, resnextD-CxWd, densenetD-kG. Multiply-adds are of one image's forward pass."
     )?;
     Ok(text)
 }
