@@ -116,13 +116,14 @@ pub(crate) fn take_over(
     let misfit = |error: abn_core::Error, hint: &str| Error::Misfit {
         path: file.path().to_owned(),
         network: card.network(),
-        problem: format!("{error}{hint}"),
+        problem: format!("{error}{hint}").trim_end_matches("; ").to_owned(),
     };
     let network = params.tensors();
     let groups = Groups::of(card)?;
     let mut report = TakenOver::default();
     let mut sources = BTreeMap::new();
     let mut missing = Vec::new();
+    let mut wrong_shape = None;
     for (name, tensor) in &network {
         let dims = tensor.dims();
         match file.shape(name) {
@@ -136,7 +137,7 @@ pub(crate) fn take_over(
             Some(shape) => {
                 let (expected, got) = (dims.to_vec(), shape.to_vec());
                 let name = name.clone();
-                return Err(misfit(abn_core::Error::ParameterShape { name, expected, got }, ""));
+                wrong_shape.get_or_insert(abn_core::Error::ParameterShape { name, expected, got });
             }
             None if extent == Extent::Start && groups.added.contains(name) => {
                 let twin = last_stage_twin(name).filter(|twin| file.shape(twin) == Some(dims));
@@ -166,6 +167,10 @@ pub(crate) fn take_over(
             false => "",
         };
         return Err(misfit(abn_core::Error::Keys { missing, unexpected }, hint));
+    }
+    // After the names: with many of them wrong, they tell more.
+    if let Some(error) = wrong_shape {
+        return Err(misfit(error, ""));
     }
     let mut tensors = BTreeMap::new();
     for (name, source) in sources {

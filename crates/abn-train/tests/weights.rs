@@ -195,6 +195,11 @@ fn a_baselines_weights_start_an_attention_branch_network() {
         initial.iter().all(|name| name.starts_with("fc.") || name.contains("att")),
         "{initial:?}"
     );
+    // A CAM network's last layers are its own: the baseline's are left out, and named.
+    let cam = ["--model", "resnet8", "--classes", "10", "--variant", "cam", "--out", "cam"];
+    lab.run(&[&["import", "--weights", "b.pth", "--init-from-baseline"], &cam[..]].concat())
+        .succeeds()
+        .says("cam_fc.weight; 2 not used: fc.bias, fc.weight");
     // Weights of another network are no start.
     let wrong =
         ["--model", "resnet14", "--classes", "10", "--init-from-baseline", "--out", "wrong"];
@@ -273,4 +278,30 @@ fn an_imported_run_is_not_written_over_something_else() {
     lab.run(&[&arguments[..], &["--out", "run"]].concat()).fails_naming(&["another recipe"]);
     lab.run(&[&arguments[..], &["--out", "data"]].concat()).fails_naming(&["not a run's"]);
     assert!(lab.files("run") == before, "files have changed");
+}
+
+#[test]
+fn what_is_no_file_of_weights_is_named_and_nothing_written() {
+    let lab = Lab::new();
+    let good = fs::read(fixture("model_best.pth.tar")).unwrap();
+    fs::write(lab.path("page.pth"), "<!DOCTYPE html>\n<title>Sign in</title>").unwrap();
+    fs::write(lab.path("torn.pth"), &good[..good.len() - 1]).unwrap();
+    let file = fixture("zip.pth");
+    for (weights, model, parts) in [
+        ("page.pth", "resnet8", &["page.pth", "neither a file of torch.save nor safetensors"][..]),
+        ("torn.pth", "cifar-vgg11-bn-w1", &["torn.pth", "the file ends in storage"]),
+        ("gone.pth", "resnet8", &["gone.pth"]),
+        (
+            &file,
+            "resnet8",
+            &["zip.pth does not fit resnet8", "missing `att_layer3.0.", "unexpected `att_layer.0."],
+        ),
+        (&file, "cifar-vgg11-bn-w2", &["zip.pth does not fit", "the model has shape", "got ["]),
+        (&file, "resmet8", &["unknown model `resmet8`"]),
+    ] {
+        let arguments = ["import", "--weights", weights, "--model", model, "--out", "run"];
+        lab.run(&[&arguments[..], &["--classes", "10"]].concat()).fails_naming(parts);
+        lab.run(&lab.training("run", &["--init", "page.pth"])).fails_naming(&["page.pth"]);
+        assert!(!lab.path("run").exists());
+    }
 }

@@ -16,7 +16,7 @@ const NEWEST_PROTOCOL: u8 = 5;
 /// How much of a pickle to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most instructions. One takes about 100 bytes of memory at worst, its strings aside.
+    /// Most instructions. One takes some 150 bytes of memory at worst, its strings aside.
     pub opcodes: usize,
 }
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use abn_backbones::Variant;
-use abn_core::Mechanism;
+use abn_core::{Mechanism, Preset};
 use abn_train::{Card, Input, Recipe, import, open_data, read_class_names};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -20,12 +20,15 @@ pub struct ImportArgs {
     /// Name of the network they are of, as `abn models` lists them
     #[arg(long)]
     model: String,
-    /// `abn`, or `baseline`: the network without attention branch
+    /// What the network is, as in `abn train`: `abn`, `baseline`, `cam` or `control`
     #[arg(long, default_value = "abn")]
     variant: Variant,
     /// How the map acts on the features: `residual`, g(1+M), or `multiply`, gM
     #[arg(long, default_value = "residual")]
     mechanism: Mechanism,
+    /// Whom the attention branch follows: `code`, the released code, or `paper`, its figure
+    #[arg(long, default_value = "code")]
+    preset: Preset,
     #[command(flatten)]
     classes: Classes,
     /// Folder with the dataset's files
@@ -104,6 +107,7 @@ impl ImportArgs {
             model: self.model.clone(),
             variant: self.variant,
             mechanism: self.mechanism,
+            preset: self.preset,
             dataset: self.classes.dataset.clone().unwrap_or_else(|| "folder".into()),
             data_dir: self.data_dir.clone(),
             init: Some(self.weights.clone()),

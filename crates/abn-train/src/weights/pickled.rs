@@ -104,15 +104,17 @@ fn tensor(value: Value<'_>, find: Find<'_>, wrappers: u32) -> Found<StoredTensor
     let no_tensor = || format!("expected a tensor, found {}", value.describe());
     let object = value.object().ok_or_else(no_tensor)?;
     let argument = |index: usize| object.arguments().get(index).unwrap_or(Value::None);
-    match object.callable() {
-        Value::Global {
-            module: "torch._utils",
-            name: "_rebuild_tensor" | "_rebuild_tensor_v2",
-        } => {}
-        Value::Global {
-            module: "torch._utils",
-            name: "_rebuild_parameter" | "_rebuild_parameter_with_state",
-        } if wrappers > 0 => return tensor(argument(0), find, wrappers - 1),
+    let Value::Global { module, name } = object.callable() else { return Err(no_tensor()) };
+    match (module, name) {
+        ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => {}
+        // Tensors with something around them; the last two are how PyTorch before 0.4 wrote them.
+        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
+        | ("torch.nn.parameter", "Parameter")
+        | ("torch.autograd.variable", "Variable")
+            if wrappers > 0 =>
+        {
+            return tensor(argument(0), find, wrappers - 1);
+        }
         _ => return Err(no_tensor()),
     }
     let Value::Persistent(reference) = argument(0) else {
@@ -131,6 +133,13 @@ fn size(value: Value<'_>) -> Option<usize> {
     usize::try_from(value.int()?).ok()
 }
 
+/// Numbers in a tuple, or in the `torch.Size` of one.
 fn sizes(value: Value<'_>) -> Option<Vec<usize>> {
-    value.sequence()?.iter().map(size).collect()
+    let numbers = match value.object() {
+        Some(object) if object.callable().is_global("torch", "Size") => {
+            object.arguments().get(0)?
+        }
+        _ => value,
+    };
+    numbers.sequence()?.iter().map(size).collect()
 }

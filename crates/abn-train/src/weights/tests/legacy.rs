@@ -47,6 +47,26 @@ fn old_views_of_storages_count_from_their_own_start() {
 }
 
 #[test]
+fn the_first_pytorchs_parameters_and_sizes_are_understood() {
+    // Parameter(_rebuild_tensor(storage, 0, Size((3, 2)), (1, 3)), True)
+    for (module, name) in
+        [("torch.nn.parameter", "Parameter"), ("torch.autograd.variable", "Variable")]
+    {
+        let mut out = Writer::new();
+        out.empty_dict().mark().text("w").global(module, name).mark();
+        out.global("torch._utils", "_rebuild_tensor").mark();
+        out.mark().text("storage").global("torch", "FloatStorage").text("0").text("cpu").int(6);
+        out.tuple().persistent().int(0);
+        out.global("torch", "Size").mark().mark().int(3).int(2).tuple().tuple().reduce();
+        out.mark().int(1).int(3).tuple().tuple().reduce();
+        out.bool(true).tuple().reduce().set_items();
+        let storage = stored(6, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let bytes = file(&out.finish(), KEYS, &storage);
+        assert_eq!(numbers(&bytes).unwrap(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let six = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
     let (good, storage) = (pickled(&[GOOD]), stored(6, &six));
