@@ -29,10 +29,10 @@ import models
 
 # Gradients that are stored whole, if small enough; of all others only the norm is.
 STORED_GRADIENTS = [
-    "conv1.weight", "conv_1_3x3.weight", "features.0.weight", "layer2.0.conv1.weight", "fc.weight", "classifier.weight",
+    "conv1.weight", "conv_1_3x3.weight", "features.0.weight", "features.conv0.weight", "layer2.0.conv1.weight", "fc.weight", "classifier.weight",
     "att_conv.weight", "att_conv2.weight", "att_conv3.weight", "bn_att3.weight",
 ]  # fmt: skip
-STORED_LIMIT = 20_000
+STORED_LIMIT = 25_000
 
 
 def hashes(name, count):

@@ -28,6 +28,7 @@ pub mod simd;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod weighted;
 
 pub use attend::attend;
 pub use autograd::{Tracked, frozen, guided, no_grad};

@@ -1,9 +1,10 @@
 //! 2-D convolution.
 
-use candle_core::Tensor;
+use candle_core::Shape;
 
-use crate::host::{self, by_dtype};
-use crate::{Result, Tracked, autograd, cost};
+use crate::host::Element;
+use crate::weighted::{self, Weighted};
+use crate::{Result, Tracked};
 
 mod correlate;
 pub(crate) mod cpu;
@@ -61,57 +62,41 @@ pub fn conv2d(
     cfg: &Conv2dConfig,
 ) -> Result<Tracked> {
     let geo = Geometry::new(OP, x.dims(), weight.dims(), bias.map(Tracked::dims), cfg)?;
-    if let Some(value) = cost::shape_only(&geo.output_shape(), x.value().dtype(), geo.macs())? {
-        return Ok(Tracked::constant(value));
-    }
-    let input = x.value().contiguous()?;
-    let kernel = weight.value().contiguous()?;
-    let value = by_dtype!(OP, x.value(), T => {
-        let bias = bias.map(|b| b.value().contiguous()).transpose()?;
-        let bias = bias.as_ref().map(|b| host::host::<T>(OP, b)).transpose()?;
-        let (input, kernel) = (host::host::<T>(OP, &input)?, host::host::<T>(OP, &kernel)?);
-        host::tensor(cpu::forward(&geo, &input, &kernel, bias.as_deref()), &geo.output_shape())?
-    });
-    let mut inputs = vec![x, weight];
-    inputs.extend(bias);
-    if !autograd::records(&inputs) {
-        return Ok(Tracked::constant(value));
-    }
-    let wanted = [x.is_tracked(), weight.is_tracked(), bias.is_some_and(Tracked::is_tracked)];
-    Ok(Tracked::from_op(
-        value,
-        &inputs,
-        move |grad| by_dtype!(OP, &grad, T => backward::<T>(&geo, &input, &kernel, grad, wanted)),
-    ))
+    weighted::apply(geo, x, weight, bias)
 }
 
-/// Gradients of input, weight and bias, where wanted.
-fn backward<T: host::Element>(
-    geo: &Geometry,
-    input: &Tensor,
-    kernel: &Tensor,
-    grad: Tensor,
-    wanted: [bool; 3],
-) -> Result<Vec<Option<Tensor>>> {
-    let grad = grad.contiguous()?;
-    let grad = host::host::<T>(OP, &grad)?;
-    let [for_input, for_weight, for_bias] = wanted;
-    let d_weight = if for_weight {
-        let input = host::host::<T>(OP, input)?;
-        Some(host::tensor(cpu::weight_gradient(geo, &input, &grad), &geo.weight_shape())?)
-    } else {
-        None
-    };
-    let d_bias = if for_bias {
-        Some(host::tensor(cpu::bias_gradient(geo.co, &grad), geo.co)?)
-    } else {
-        None
-    };
-    let d_input = if for_input {
-        let kernel = host::host::<T>(OP, kernel)?;
-        Some(host::tensor(cpu::input_gradient(geo, &kernel, &grad), &geo.input_shape())?)
-    } else {
-        None
-    };
-    Ok(vec![d_input, d_weight, d_bias])
+impl Weighted for Geometry {
+    const OP: &'static str = OP;
+
+    fn input_shape(&self) -> Shape {
+        self.input_shape().as_slice().into()
+    }
+
+    fn weight_shape(&self) -> Shape {
+        self.weight_shape().as_slice().into()
+    }
+
+    fn output_shape(&self) -> Shape {
+        self.output_shape().as_slice().into()
+    }
+
+    fn macs(&self) -> u64 {
+        self.macs()
+    }
+
+    fn forward<T: Element>(&self, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+        cpu::forward(self, x, weight, bias)
+    }
+
+    fn input_gradient<T: Element>(&self, weight: &[T], dy: &[T]) -> Vec<T> {
+        cpu::input_gradient(self, weight, dy)
+    }
+
+    fn weight_gradient<T: Element>(&self, x: &[T], dy: &[T]) -> Vec<T> {
+        cpu::weight_gradient(self, x, dy)
+    }
+
+    fn bias_gradient<T: Element>(&self, dy: &[T]) -> Vec<T> {
+        cpu::bias_gradient(self.co, dy)
+    }
 }

@@ -1,9 +1,10 @@
 //! Fully connected layer.
 
-use candle_core::Tensor;
+use candle_core::Shape;
 
-use crate::host::{self, by_dtype};
-use crate::{Error, Result, Tracked, autograd, cost};
+use crate::host::Element;
+use crate::weighted::{self, Weighted};
+use crate::{Error, Result, Tracked};
 
 mod cpu;
 #[cfg(test)]
@@ -21,30 +22,7 @@ const OP: &str = "linear";
 /// If the shapes do not fit each other or a size is zero.
 pub fn linear(x: &Tracked, weight: &Tracked, bias: Option<&Tracked>) -> Result<Tracked> {
     let sizes = Sizes::new(x.dims(), weight.dims(), bias.map(Tracked::dims))?;
-    let Sizes { n, i, o } = sizes;
-    let macs = (n * i) as u64 * o as u64;
-    if let Some(value) = cost::shape_only((n, o), x.value().dtype(), macs)? {
-        return Ok(Tracked::constant(value));
-    }
-    let input = x.value().contiguous()?;
-    let matrix = weight.value().contiguous()?;
-    let value = by_dtype!(OP, x.value(), T => {
-        let bias = bias.map(|b| b.value().contiguous()).transpose()?;
-        let bias = bias.as_ref().map(|b| host::host::<T>(OP, b)).transpose()?;
-        let (input, matrix) = (host::host::<T>(OP, &input)?, host::host::<T>(OP, &matrix)?);
-        host::tensor(cpu::forward(sizes, &input, &matrix, bias.as_deref()), (n, o))?
-    });
-    let mut inputs = vec![x, weight];
-    inputs.extend(bias);
-    if !autograd::records(&inputs) {
-        return Ok(Tracked::constant(value));
-    }
-    let wanted = [x.is_tracked(), weight.is_tracked(), bias.is_some_and(Tracked::is_tracked)];
-    Ok(Tracked::from_op(
-        value,
-        &inputs,
-        move |grad| by_dtype!(OP, &grad, T => backward::<T>(sizes, &input, &matrix, grad, wanted)),
-    ))
+    weighted::apply(sizes, x, weight, bias)
 }
 
 /// Sizes of the product, checked.
@@ -75,33 +53,38 @@ impl Sizes {
     }
 }
 
-/// Gradients of input, weight and bias, where wanted.
-fn backward<T: host::Element>(
-    sizes: Sizes,
-    input: &Tensor,
-    matrix: &Tensor,
-    grad: Tensor,
-    wanted: [bool; 3],
-) -> Result<Vec<Option<Tensor>>> {
-    let Sizes { n, i, o } = sizes;
-    let grad = grad.contiguous()?;
-    let grad = host::host::<T>(OP, &grad)?;
-    let [for_input, for_weight, for_bias] = wanted;
-    let d_weight = if for_weight {
-        let input = host::host::<T>(OP, input)?;
-        Some(host::tensor(cpu::weight_gradient(sizes, &input, &grad), (o, i))?)
-    } else {
-        None
-    };
-    let d_bias = match for_bias {
-        true => Some(host::tensor(cpu::bias_gradient(sizes, &grad), o)?),
-        false => None,
-    };
-    let d_input = if for_input {
-        let matrix = host::host::<T>(OP, matrix)?;
-        Some(host::tensor(cpu::input_gradient(sizes, &matrix, &grad), (n, i))?)
-    } else {
-        None
-    };
-    Ok(vec![d_input, d_weight, d_bias])
+impl Weighted for Sizes {
+    const OP: &'static str = OP;
+
+    fn input_shape(&self) -> Shape {
+        (self.n, self.i).into()
+    }
+
+    fn weight_shape(&self) -> Shape {
+        (self.o, self.i).into()
+    }
+
+    fn output_shape(&self) -> Shape {
+        (self.n, self.o).into()
+    }
+
+    fn macs(&self) -> u64 {
+        (self.n * self.i) as u64 * self.o as u64
+    }
+
+    fn forward<T: Element>(&self, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+        cpu::forward(*self, x, weight, bias)
+    }
+
+    fn input_gradient<T: Element>(&self, weight: &[T], dy: &[T]) -> Vec<T> {
+        cpu::input_gradient(*self, weight, dy)
+    }
+
+    fn weight_gradient<T: Element>(&self, x: &[T], dy: &[T]) -> Vec<T> {
+        cpu::weight_gradient(*self, x, dy)
+    }
+
+    fn bias_gradient<T: Element>(&self, dy: &[T]) -> Vec<T> {
+        cpu::bias_gradient(*self, dy)
+    }
 }

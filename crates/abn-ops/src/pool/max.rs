@@ -1,11 +1,10 @@
 //! Maximum pooling. As in PyTorch, the gradient goes to the first maximum of a window, in row-major
 //! order, and NaN counts as larger than any number.
 
-use candle_core::{Shape, Tensor};
 use rayon::prelude::*;
 
 use super::Pool2dConfig;
-use super::windows::{Axis, count};
+use super::windows::{Axis, Windows};
 use crate::autograd::records;
 use crate::host::{Element, by_dtype, host, tensor, unwritten};
 use crate::layout::reshape;
@@ -22,14 +21,7 @@ use crate::{Error, Result, Tracked, cost};
 /// If `x` is not four-dimensional or smaller than a window, or the configuration makes no sense.
 pub fn max_pool2d(x: &Tracked, config: &Pool2dConfig) -> Result<Tracked> {
     const OP: &str = "max_pool2d";
-    let &[n, h, w, c] = x.dims() else {
-        return Err(Error::shape(OP, "(N, H, W, C)", x.dims()));
-    };
-    let (oh, ow) = (count(OP, h, config)?, count(OP, w, config)?);
-    if let Some(value) = cost::shape_only((n, oh, ow, c), x.value().dtype(), 0)? {
-        return Ok(Tracked::constant(value));
-    }
-    pool(OP, x, Axis::sliding(h, config), Axis::sliding(w, config))
+    pool(OP, x, Windows::sliding(OP, x.dims(), config)?)
 }
 
 /// Maximum over all pixels.
@@ -41,86 +33,66 @@ pub fn max_pool2d(x: &Tracked, config: &Pool2dConfig) -> Result<Tracked> {
 /// If `x` is not four-dimensional or has no pixels.
 pub fn global_max_pool(x: &Tracked) -> Result<Tracked> {
     const OP: &str = "global_max_pool";
-    let &[n, h, w, c] = x.dims() else {
-        return Err(Error::shape(OP, "(N, H, W, C)", x.dims()));
-    };
-    if h == 0 || w == 0 {
-        return Err(Error::shape(OP, "a feature map with pixels", x.dims()));
-    }
-    if let Some(value) = cost::shape_only((n, c), x.value().dtype(), 0)? {
-        return Ok(Tracked::constant(value));
-    }
-    reshape(&pool(OP, x, Axis::adaptive(h, 1), Axis::adaptive(w, 1))?, (n, c))
+    let y = pool(OP, x, Windows::adaptive(OP, x.dims(), [1, 1])?)?;
+    let shape = (y.dims()[0], y.dims()[3]);
+    reshape(&y, shape)
 }
 
-fn pool(op: &'static str, x: &Tracked, rows: Axis, columns: Axis) -> Result<Tracked> {
-    let input = x.value().contiguous()?;
-    let (n, h, w, c) = input.dims4()?;
-    if u32::try_from(h * w).is_err() {
+fn pool(op: &'static str, x: &Tracked, windows: Windows) -> Result<Tracked> {
+    let shape = windows.output_shape();
+    if let Some(value) = cost::shape_only(shape.clone(), x.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    let pixels = windows.rows.windows.len() * windows.columns.windows.len();
+    if u32::try_from(pixels).is_err() {
         return Err(Error::shape(op, "fewer than 2³² pixels", x.dims()));
     }
-    let shape = Shape::from((n, rows.inputs.len(), columns.inputs.len(), c));
+    let input = x.value().contiguous()?;
     let mut winners = vec![0; if records(&[x]) { shape.elem_count() } else { 0 }];
     let y = by_dtype!(op, &input, T => {
-        forward::<T>(&host(op, &input)?, &mut winners, &rows, &columns, c, shape)
-    })?;
-    let before = input.shape().clone();
+        tensor(forward::<T>(&host(op, &input)?, &mut winners, &windows), shape)?
+    });
     Ok(Tracked::from_op(y, &[x], move |grad| {
         let dx = by_dtype!(op, &grad, T => {
-            backward::<T>(&host(op, &grad)?, &winners, &rows, &columns, c, before)
-        })?;
+            tensor(backward::<T>(&host(op, &grad)?, &winners, &windows), windows.input_shape())?
+        });
         Ok(vec![Some(dx)])
     }))
 }
 
 /// `winners` gets the pixel of each maximum, unless it is empty.
-fn forward<T: Element>(
-    x: &[T],
-    winners: &mut [u32],
-    rows: &Axis,
-    columns: &Axis,
-    c: usize,
-    shape: Shape,
-) -> Result<Tensor> {
+fn forward<T: Element>(x: &[T], winners: &mut [u32], windows: &Windows) -> Vec<T> {
+    let Windows { rows, columns, channels, .. } = windows;
     // SAFETY: every row is written whole.
-    let mut y = unsafe { unwritten::<T>(shape.elem_count()) };
+    let mut y = unsafe { unwritten::<T>(windows.output_shape().elem_count()) };
     if !y.is_empty() {
-        let (height, sample) = (rows.inputs.len(), rows.windows.len() * columns.windows.len() * c);
-        let width = columns.inputs.len() * c;
-        let x = |row: usize| &x[row / height * sample..][..sample];
+        let width = windows.output_width();
         if winners.is_empty() {
-            y.par_chunks_mut(width).enumerate().for_each(|(row, y)| {
-                forward_row(y, x(row), rows, columns, row % height, c);
+            windows.each_output_row(y.par_chunks_mut(width), |y, sample, row| {
+                forward_row(y, &x[sample], rows, columns, row, *channels);
             });
         } else {
-            let tasks = y.par_chunks_mut(width).zip(winners.par_chunks_mut(width)).enumerate();
-            tasks.for_each(|(row, (y, winners))| {
-                forward_row_recorded(y, winners, x(row), rows, columns, row % height, c);
+            let items = y.par_chunks_mut(width).zip(winners.par_chunks_mut(width));
+            windows.each_output_row(items, |(y, winners), sample, row| {
+                forward_row_recorded(y, winners, &x[sample], rows, columns, row, *channels);
             });
         }
     }
-    tensor(y, shape)
+    y
 }
 
-fn backward<T: Element>(
-    dy: &[T],
-    winners: &[u32],
-    rows: &Axis,
-    columns: &Axis,
-    c: usize,
-    shape: Shape,
-) -> Result<Tensor> {
+fn backward<T: Element>(dy: &[T], winners: &[u32], windows: &Windows) -> Vec<T> {
+    let Windows { rows, columns, channels, .. } = windows;
     // SAFETY: every row is written whole.
-    let mut dx = unsafe { unwritten::<T>(shape.elem_count()) };
+    let mut dx = unsafe { unwritten::<T>(windows.input_shape().elem_count()) };
     if !dx.is_empty() {
-        let (height, sample) = (rows.windows.len(), rows.inputs.len() * columns.inputs.len() * c);
-        dx.par_chunks_mut(columns.windows.len() * c).enumerate().for_each(|(row, dx)| {
-            let start = row / height * sample;
-            let (dy, winners) = (&dy[start..][..sample], &winners[start..][..sample]);
-            backward_row(dx, dy, winners, rows, columns, row % height, c);
+        let items = dx.par_chunks_mut(windows.input_width());
+        windows.each_input_row(items, |dx, sample, row| {
+            let (dy, winners) = (&dy[sample.clone()], &winners[sample]);
+            backward_row(dx, dy, winners, rows, columns, row, *channels);
         });
     }
-    tensor(dx, shape)
+    dx
 }
 
 /// Whether a value replaces the maximum so far.

@@ -1,14 +1,13 @@
 //! Average pooling.
 
-use candle_core::{Shape, Tensor};
 use rayon::prelude::*;
 
 use super::Pool2dConfig;
-use super::windows::{Axis, count};
+use super::windows::{Axis, Windows};
 use crate::host::{Element, by_dtype, host, tensor, unwritten};
 use crate::layout::reshape;
 use crate::simd::multiversion;
-use crate::{Error, Result, Tracked, cost};
+use crate::{Result, Tracked, cost};
 
 /// Mean over each window; padding counts as zeros.
 ///
@@ -20,14 +19,7 @@ use crate::{Error, Result, Tracked, cost};
 /// If `x` is not four-dimensional or smaller than a window, or the configuration makes no sense.
 pub fn avg_pool2d(x: &Tracked, config: &Pool2dConfig) -> Result<Tracked> {
     const OP: &str = "avg_pool2d";
-    let &[n, h, w, c] = x.dims() else {
-        return Err(Error::shape(OP, "(N, H, W, C)", x.dims()));
-    };
-    let (oh, ow) = (count(OP, h, config)?, count(OP, w, config)?);
-    if let Some(value) = cost::shape_only((n, oh, ow, c), x.value().dtype(), 0)? {
-        return Ok(Tracked::constant(value));
-    }
-    pool(OP, x, Axis::sliding(h, config), Axis::sliding(w, config))
+    pool(OP, x, Windows::sliding(OP, x.dims(), config)?)
 }
 
 /// Mean over windows that cover the map as evenly as they can: window i of `size` along an axis of
@@ -40,19 +32,7 @@ pub fn avg_pool2d(x: &Tracked, config: &Pool2dConfig) -> Result<Tracked> {
 /// If `x` is not four-dimensional or a dimension is 0.
 pub fn adaptive_avg_pool2d(x: &Tracked, size: [usize; 2]) -> Result<Tracked> {
     const OP: &str = "adaptive_avg_pool2d";
-    let &[n, h, w, c] = x.dims() else {
-        return Err(Error::shape(OP, "(N, H, W, C)", x.dims()));
-    };
-    if h == 0 || w == 0 {
-        return Err(Error::shape(OP, "a feature map with pixels", x.dims()));
-    }
-    if size.contains(&0) {
-        return Err(Error::config(OP, format!("an output of {size:?} has no pixels")));
-    }
-    if let Some(value) = cost::shape_only((n, size[0], size[1], c), x.value().dtype(), 0)? {
-        return Ok(Tracked::constant(value));
-    }
-    pool(OP, x, Axis::adaptive(h, size[0]), Axis::adaptive(w, size[1]))
+    pool(OP, x, Windows::adaptive(OP, x.dims(), size)?)
 }
 
 /// Mean over all pixels.
@@ -68,60 +48,43 @@ pub fn global_avg_pool(x: &Tracked) -> Result<Tracked> {
     reshape(&y, shape)
 }
 
-fn pool(op: &'static str, x: &Tracked, rows: Axis, columns: Axis) -> Result<Tracked> {
+fn pool(op: &'static str, x: &Tracked, windows: Windows) -> Result<Tracked> {
+    let shape = windows.output_shape();
+    if let Some(value) = cost::shape_only(shape.clone(), x.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
     let input = x.value().contiguous()?;
-    let (n, _, _, c) = input.dims4()?;
-    let shape = Shape::from((n, rows.inputs.len(), columns.inputs.len(), c));
-    let y =
-        by_dtype!(op, &input, T => forward::<T>(&host(op, &input)?, &rows, &columns, c, shape))?;
-    let before = input.shape().clone();
+    let y = by_dtype!(op, &input, T => tensor(forward::<T>(&host(op, &input)?, &windows), shape)?);
     Ok(Tracked::from_op(y, &[x], move |grad| {
-        let dx = by_dtype!(op, &grad, T => backward::<T>(&host(op, &grad)?, &rows, &columns, c, before))?;
+        let dx = by_dtype!(op, &grad, T => {
+            tensor(backward::<T>(&host(op, &grad)?, &windows), windows.input_shape())?
+        });
         Ok(vec![Some(dx)])
     }))
 }
 
-fn forward<T: Element>(
-    x: &[T],
-    rows: &Axis,
-    columns: &Axis,
-    c: usize,
-    shape: Shape,
-) -> Result<Tensor> {
+fn forward<T: Element>(x: &[T], windows: &Windows) -> Vec<T> {
+    let Windows { rows, columns, channels, .. } = windows;
     // SAFETY: every row is written whole.
-    let mut y = unsafe { unwritten::<T>(shape.elem_count()) };
+    let mut y = unsafe { unwritten::<T>(windows.output_shape().elem_count()) };
     if !y.is_empty() {
-        let (height, sample) = (rows.inputs.len(), rows.windows.len() * columns.windows.len() * c);
-        y.par_chunks_mut(columns.inputs.len() * c).enumerate().for_each(|(row, y)| {
-            forward_row(y, &x[row / height * sample..][..sample], rows, columns, row % height, c);
+        windows.each_output_row(y.par_chunks_mut(windows.output_width()), |y, sample, row| {
+            forward_row(y, &x[sample], rows, columns, row, *channels);
         });
     }
-    tensor(y, shape)
+    y
 }
 
-fn backward<T: Element>(
-    dy: &[T],
-    rows: &Axis,
-    columns: &Axis,
-    c: usize,
-    shape: Shape,
-) -> Result<Tensor> {
+fn backward<T: Element>(dy: &[T], windows: &Windows) -> Vec<T> {
+    let Windows { rows, columns, channels, .. } = windows;
     // SAFETY: every row is written whole.
-    let mut dx = unsafe { unwritten::<T>(shape.elem_count()) };
+    let mut dx = unsafe { unwritten::<T>(windows.input_shape().elem_count()) };
     if !dx.is_empty() {
-        let (height, sample) = (rows.windows.len(), rows.inputs.len() * columns.inputs.len() * c);
-        dx.par_chunks_mut(columns.windows.len() * c).enumerate().for_each(|(row, dx)| {
-            backward_row(
-                dx,
-                &dy[row / height * sample..][..sample],
-                rows,
-                columns,
-                row % height,
-                c,
-            );
+        windows.each_input_row(dx.par_chunks_mut(windows.input_width()), |dx, sample, row| {
+            backward_row(dx, &dy[sample], rows, columns, row, *channels);
         });
     }
-    tensor(dx, shape)
+    dx
 }
 
 multiversion! {

@@ -1,9 +1,97 @@
-//! Which inputs each window covers, along one axis.
+//! Which inputs each window covers, along one axis and along both.
 
 use std::ops::Range;
 
+use candle_core::Shape;
+use rayon::prelude::*;
+
 use super::Pool2dConfig;
 use crate::{Error, Result};
+
+/// The windows over a feature map (N, H, W, C).
+pub struct Windows {
+    pub rows: Axis,
+    pub columns: Axis,
+    pub channels: usize,
+    samples: usize,
+}
+
+impl Windows {
+    /// Those of a configuration.
+    pub fn sliding(op: &'static str, x: &[usize], config: &Pool2dConfig) -> Result<Self> {
+        let &[samples, h, w, channels] = x else {
+            return Err(Error::shape(op, "(N, H, W, C)", x));
+        };
+        let (rows, columns) = (Axis::sliding(op, h, config)?, Axis::sliding(op, w, config)?);
+        Ok(Self { rows, columns, channels, samples })
+    }
+
+    /// So many that together cover the map, as even as can be.
+    pub fn adaptive(op: &'static str, x: &[usize], size: [usize; 2]) -> Result<Self> {
+        let &[samples, h, w, channels] = x else {
+            return Err(Error::shape(op, "(N, H, W, C)", x));
+        };
+        if h == 0 || w == 0 {
+            return Err(Error::shape(op, "a feature map with pixels", x));
+        }
+        if size.contains(&0) {
+            return Err(Error::config(op, format!("an output of {size:?} has no pixels")));
+        }
+        let (rows, columns) = (Axis::adaptive(h, size[0]), Axis::adaptive(w, size[1]));
+        Ok(Self { rows, columns, channels, samples })
+    }
+
+    pub fn input_shape(&self) -> Shape {
+        (self.samples, self.rows.windows.len(), self.columns.windows.len(), self.channels).into()
+    }
+
+    pub fn output_shape(&self) -> Shape {
+        (self.samples, self.rows.inputs.len(), self.columns.inputs.len(), self.channels).into()
+    }
+
+    /// Elements of a row of inputs.
+    pub fn input_width(&self) -> usize {
+        self.columns.windows.len() * self.channels
+    }
+
+    /// Elements of a row of windows.
+    pub fn output_width(&self) -> usize {
+        self.columns.inputs.len() * self.channels
+    }
+
+    /// `f(item, sample, row)` for each row of windows: `row` within its sample, whose inputs are the
+    /// elements `sample`.
+    pub fn each_output_row<I: Send>(
+        &self,
+        items: impl IndexedParallelIterator<Item = I>,
+        f: impl Fn(I, Range<usize>, usize) + Sync + Send,
+    ) {
+        each_row(items, self.rows.inputs.len(), self.rows.windows.len() * self.input_width(), f);
+    }
+
+    /// `f(item, sample, row)` for each row of inputs: `row` within its sample, whose outputs are the
+    /// elements `sample`.
+    pub fn each_input_row<I: Send>(
+        &self,
+        items: impl IndexedParallelIterator<Item = I>,
+        f: impl Fn(I, Range<usize>, usize) + Sync + Send,
+    ) {
+        each_row(items, self.rows.windows.len(), self.rows.inputs.len() * self.output_width(), f);
+    }
+}
+
+/// `height` items belong to one sample, which has `sample` elements on the other side.
+fn each_row<I: Send>(
+    items: impl IndexedParallelIterator<Item = I>,
+    height: usize,
+    sample: usize,
+    f: impl Fn(I, Range<usize>, usize) + Sync + Send,
+) {
+    items.enumerate().for_each(|(i, item)| {
+        let start = i / height * sample;
+        f(item, start..start + sample, i % height);
+    });
+}
 
 /// The windows along one axis.
 pub struct Axis {
@@ -17,7 +105,7 @@ pub struct Axis {
 
 /// Number of windows along an axis of `len` inputs. As PyTorch: a window that would reach beyond
 /// the padding is left out.
-pub fn count(op: &'static str, len: usize, config: &Pool2dConfig) -> Result<usize> {
+fn count(op: &'static str, len: usize, config: &Pool2dConfig) -> Result<usize> {
     let &Pool2dConfig { kernel, stride, padding } = config;
     if kernel == 0 || stride == 0 {
         return Err(Error::config(op, "kernel and stride must be at least 1"));
@@ -36,12 +124,12 @@ pub fn count(op: &'static str, len: usize, config: &Pool2dConfig) -> Result<usiz
 }
 
 impl Axis {
-    /// The windows of a [`Pool2dConfig`] that passed [`count`].
-    pub fn sliding(len: usize, config: &Pool2dConfig) -> Self {
+    /// The windows of a configuration.
+    fn sliding(op: &'static str, len: usize, config: &Pool2dConfig) -> Result<Self> {
+        let count = count(op, len, config)?;
         let &Pool2dConfig { kernel, stride, padding } = config;
-        let count = (len + 2 * padding - kernel) / stride + 1;
         let first = |i: usize| (i + padding + 1).saturating_sub(kernel).div_ceil(stride);
-        Self {
+        Ok(Self {
             inputs: (0..count)
                 .map(|o| {
                     let start = o * stride;
@@ -55,12 +143,12 @@ impl Axis {
                 })
                 .collect(),
             divisors: vec![kernel; count],
-        }
+        })
     }
 
     /// `count` windows that together cover the axis, as even as can be (PyTorch's adaptive
     /// pooling).
-    pub fn adaptive(len: usize, count: usize) -> Self {
+    fn adaptive(len: usize, count: usize) -> Self {
         let inputs: Vec<_> =
             (0..count).map(|o| o * len / count..((o + 1) * len).div_ceil(count)).collect();
         Self {
