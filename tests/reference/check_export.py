@@ -34,6 +34,10 @@ def config(model):
         return {"arch": "resnext", "widen_factor": 4} | dict(zip(keys, numbers))
     if model.startswith("cifar-vgg"):
         return {"arch": "cifar_vgg", "depth": numbers[0], "width": (numbers[1:] or [64])[0]}
+    if model.startswith("densenet") and len(numbers) == 2:
+        return {"arch": "densenet", "depth": numbers[0], "growthRate": numbers[1]}
+    if model.startswith("se-resnet"):
+        return {"arch": f"se_resnet_{numbers[0]}"}
     if model in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
         return {"arch": model}
     if model.removeprefix("cifar-").startswith("resnet"):

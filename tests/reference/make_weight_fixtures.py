@@ -138,6 +138,11 @@ def large(folder):
     folder.save("wrn.pth", "wrn-16-2", "abn", wrn)
     resnext = {"arch": "resnext", "depth": 11, "cardinality": 2, "widen_factor": 1, "base_width": 8}
     folder.save("resnext.pth.tar", "resnext11-2x8d-k1", "abn", resnext, legacy=True, wrap=checkpoint)
+    densenet = {"arch": "densenet", "depth": 22, "growthRate": 12}
+    folder.save("densenet.pth", "densenet22-k12", "abn", densenet)
+    folder.save("se.pth.tar", "se-resnet18", "abn", {"arch": "se_resnet_18"}, legacy=True, wrap=checkpoint, size=64)
+    densenet121 = {"arch": "densenet121", "source": "torchvision"}
+    folder.save("densenet121.pth", "densenet121", "baseline", densenet121, classes=1000, size=64)
     resnet18 = {"arch": "resnet18"}
     folder.save("resnet18-abn.pth.tar", "resnet18", "abn", resnet18, legacy=True, wrap=checkpoint, classes=1000, size=64)
     torchvision = {"arch": "resnet18", "source": "torchvision"}

@@ -140,8 +140,8 @@ pub(crate) fn take_over(
                 wrong_shape.get_or_insert(abn_core::Error::ParameterShape { name, expected, got });
             }
             None if extent == Extent::Start && groups.added.contains(name) => {
-                let twin = last_stage_twin(name).filter(|twin| file.shape(twin) == Some(dims));
-                match twin {
+                let mut twins = last_stage_twins(name).into_iter();
+                match twins.find(|twin| file.shape(twin) == Some(dims)) {
                     Some(twin) => {
                         sources.insert(name, twin);
                         report.copied.push(name.clone());
@@ -218,33 +218,47 @@ impl Groups {
     }
 }
 
-/// Where the last stage has what the attention trunk has under `name`: the trunk is that stage once
-/// more. The families' names are the authors'.
-fn last_stage_twin(name: &str) -> Option<String> {
+/// Where the last stage may have what the attention trunk has under `name`: the trunk is that stage
+/// once more. The names are the authors', and for ImageNet's DenseNet torchvision's.
+fn last_stage_twins(name: &str) -> Vec<String> {
     match name.strip_prefix("att_") {
-        Some(stage) => Some(stage.to_owned()),
-        None => name.contains("stage_att").then(|| name.replace("stage_att", "stage_3")),
+        Some(stage) => vec![stage.to_owned(), format!("features.{stage}")],
+        None if name.contains("stage_att") => vec![name.replace("stage_att", "stage_3")],
+        None => Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::last_stage_twin;
+    use super::*;
+    use crate::Input;
 
+    /// The trunk of every family that repeats its last stage is found, whole.
     #[test]
-    fn each_familys_trunk_has_its_stage() {
-        for (trunk, stage) in [
-            ("att_layer4.0.downsample.1.running_var", "layer4.0.downsample.1.running_var"),
-            ("att_layer3.2.conv1.weight", "layer3.2.conv1.weight"),
-            ("att_block3.layer.0.bn1.bias", "block3.layer.0.bn1.bias"),
-            ("att_dense3.1.conv2.weight", "dense3.1.conv2.weight"),
-            (
-                "stage_att.stage_att_bottleneck_0.conv_reduce.weight",
-                "stage_3.stage_3_bottleneck_0.conv_reduce.weight",
-            ),
-        ] {
-            assert_eq!(last_stage_twin(trunk).as_deref(), Some(stage));
+    fn every_networks_trunk_has_its_stage() {
+        for spec in abn_backbones::catalogue() {
+            let shapes = |variant| {
+                let recipe = Recipe { model: spec.name().into(), variant, ..Recipe::default() };
+                let input = Input { size: 32, padded_from: None, mean: [0.0; 3], std: [1.0; 3] };
+                let card = Card { recipe, classes: Card::numbered_classes(10), input };
+                let store = ParamStore::shapes_only();
+                card.build(&store).unwrap();
+                store.tensors()
+            };
+            let (abn, baseline) = (shapes(Variant::Abn), shapes(Variant::Baseline));
+            let head = |name: &str| name.starts_with("bn_att") || name.starts_with("att_conv");
+            let trunk: Vec<_> =
+                abn.keys().filter(|name| !baseline.contains_key(*name) && !head(name)).collect();
+            assert!(!trunk.is_empty(), "{}", spec.name());
+            // VGG has no such stage: its trunk stands for the fully connected layers.
+            let repeats = !spec.name().contains("vgg");
+            for name in trunk {
+                let twins = last_stage_twins(name);
+                let twins: Vec<_> = twins.iter().filter_map(|twin| baseline.get(twin)).collect();
+                let fits = twins.iter().any(|twin| twin.dims() == abn[name].dims());
+                assert!(twins.len() <= 1, "{}: {name} has two twins", spec.name());
+                assert_eq!(fits, repeats, "{}: {name}", spec.name());
+            }
         }
-        assert_eq!(last_stage_twin("bn_att.weight"), None);
     }
 }

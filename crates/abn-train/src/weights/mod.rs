@@ -45,18 +45,35 @@ struct Contents {
 impl Contents {
     /// Adds a tensor under its name in the network, without what PyTorch puts around it: a leading
     /// `module.` (`DataParallel`). Batch norm's counters are left out.
+    ///
+    /// torchvision's DenseNet files are older than its DenseNet, which renames `norm.1` in their dense
+    /// layers to `norm1` when it loads them; so does this.
     fn add(&mut self, name: &str, tensor: impl FnOnce() -> Found<StoredTensor>) -> Found<()> {
         let plain = name.strip_prefix("module.").unwrap_or(name);
         if plain.rsplit('.').next() == Some("num_batches_tracked") {
             return Ok(());
         }
         let tensor = tensor().map_err(|problem| format!("tensor `{}`: {problem}", short(name)))?;
-        match self.tensors.insert(plain.to_owned(), tensor) {
+        let mut plain = plain.to_owned();
+        if plain.contains(".denselayer") {
+            for (old, new) in DENSE_LAYER_NAMES {
+                plain = plain.replace(old, new);
+            }
+        }
+        match self.tensors.insert(plain.clone(), tensor) {
             None => Ok(()),
-            Some(_) => Err(format!("tensor `{}` is there twice", short(plain))),
+            Some(_) => Err(format!("tensor `{}` is there twice", short(&plain))),
         }
     }
 }
+
+/// Names in torchvision's DenseNet files, and in its DenseNet.
+const DENSE_LAYER_NAMES: [(&str, &str); 4] = [
+    (".norm.1.", ".norm1."),
+    (".norm.2.", ".norm2."),
+    (".conv.1.", ".conv1."),
+    (".conv.2.", ".conv2."),
+];
 
 /// Something, or what is wrong with the file.
 type Found<T> = std::result::Result<T, String>;

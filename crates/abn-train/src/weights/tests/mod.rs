@@ -148,4 +148,11 @@ fn names_lose_what_pytorch_puts_around_them() {
     let counter = Told { name: "bn.num_batches_tracked", class: "LongStorage", count: 3, ..GOOD };
     let bytes = pth(&pickled(&[Told { name: "module.w", ..GOOD }, counter]));
     assert_eq!(contents(&bytes).unwrap().tensors.keys().collect::<Vec<_>>(), ["w"]);
+
+    // torchvision's released DenseNets; a name of another network stays.
+    let old = "features.denseblock1.denselayer2.norm.1.weight";
+    let other = "features.norm.1.weight";
+    let bytes = pth(&pickled(&[Told { name: old, ..GOOD }, Told { name: other, ..GOOD }]));
+    let new = "features.denseblock1.denselayer2.norm1.weight";
+    assert_eq!(contents(&bytes).unwrap().tensors.keys().collect::<Vec<_>>(), [new, other]);
 }
