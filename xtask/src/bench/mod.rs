@@ -1,5 +1,7 @@
 //! `cargo xtask bench …`: how fast, and in how much memory.
 
+mod data;
+mod photos;
 mod step;
 mod train;
 mod worker;
@@ -15,6 +17,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum What {
+    Data(data::Args),
     Train(train::Args),
     TrainWorker(step::Args),
 }
@@ -25,6 +28,7 @@ enum What {
 /// If a network is unknown, a worker fails, or the report cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
+        What::Data(args) => data::run(args),
         What::Train(args) => train::run(args),
         What::TrainWorker(args) => step::run(args),
     }

@@ -29,7 +29,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
-    let mut trainer = Trainer::new(&args.network, args.batch)?;
+    let mut trainer = Trainer::new(&args.network, Variant::Abn, args.batch)?;
     let mut output = std::io::stdout().lock();
     writeln!(output, "{}", json!({ "ready": args.network }))?;
     for line in std::io::stdin().lock().lines() {
@@ -48,7 +48,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-struct Trainer {
+/// A network for 32×32 images, and what its training needs.
+pub(super) struct Trainer {
     model: Box<dyn Classifier>,
     /// Each parameter and its velocity.
     parameters: Vec<(Var, Tensor)>,
@@ -58,11 +59,11 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(network: &str, batch: usize) -> Result<Self> {
+    /// A new network, and a batch that all steps train on.
+    pub fn new(network: &str, variant: Variant, batch: usize) -> Result<Self> {
         let store = ParamStore::new(0, DType::F32, Device::Cpu);
         let options = BuildOptions::new(CLASSES);
-        let model =
-            abn_backbones::find(network)?.build(Variant::Abn, &options, store.var_builder())?;
+        let model = abn_backbones::find(network)?.build(variant, &options, store.var_builder())?;
         let with_velocity = |(_, var): (String, Var)| {
             let velocity = var.zeros_like()?;
             Ok((var, velocity))
@@ -78,7 +79,7 @@ impl Trainer {
     }
 
     /// Seconds of a step: forward, both losses, backward, SGD.
-    fn step(&mut self) -> Result<f64> {
+    pub fn step(&mut self) -> Result<f64> {
         let start = Instant::now();
         let images = Tracked::constant(self.images.clone());
         let output = self.model.forward(&images, Mode::Train { seed: self.steps })?;

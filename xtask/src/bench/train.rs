@@ -164,7 +164,7 @@ impl Side {
     }
 }
 
-fn median(seconds: &[f64]) -> f64 {
+pub(super) fn median(seconds: &[f64]) -> f64 {
     let mut sorted = seconds.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
