@@ -28,8 +28,9 @@ pub const CLASSES: [&str; 10] = [
 /// How many images of each class `fashion-mnist-mini` takes, in file order: (train, test).
 pub const SUBSET_PER_CLASS: (usize, usize) = (1000, 200);
 
-const HELP: &str = "install Debian's package `dataset-fashion-mnist`, or put the four official \
-                    files (plain or .gz) into a folder and name it as the data folder";
+const HELP: &str = "run `cargo xtask fetch fashion-mnist`, install Debian's package \
+                    `dataset-fashion-mnist`, or put the four official files (plain or .gz) into a \
+                    folder and name it as the data folder";
 
 /// Where the files are looked for when no folder is named.
 const DEFAULT_FOLDERS: [&str; 2] =
