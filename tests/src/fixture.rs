@@ -141,7 +141,7 @@ impl Fixture {
         let depth = || size(self.config.depth, "depth");
         let widen_factor = || size(self.config.widen_factor, "widen_factor");
         let architecture = match arch {
-            "resnet" => Architecture::CifarResNet { depth: depth()? },
+            "resnet" => Architecture::CifarResNet { depth: depth()?, squeeze: false },
             "wrn" => Architecture::WideResNet { depth: depth()?, widen_factor: widen_factor()? },
             "resnext" => Architecture::CifarResNeXt(ResNeXtConfig {
                 depth: depth()?,

@@ -5,11 +5,8 @@ mod embed;
 mod fetch;
 mod page;
 mod regress;
-mod render;
-mod report;
-mod results;
 mod svg;
-mod table2;
+mod tables;
 
 use std::process::ExitCode;
 
@@ -23,8 +20,10 @@ enum Command {
     EmbedFashionMnist(embed::Args),
     Fetch(fetch::Args),
     Regress(regress::Args),
+    #[command(name = "reproduce-table1")]
+    ReproduceTable1(tables::Args),
     #[command(name = "reproduce-table2")]
-    ReproduceTable2(table2::Args),
+    ReproduceTable2(tables::Args),
 }
 
 /// What a shell gives a command that Ctrl-C ended.
@@ -51,6 +50,7 @@ fn run(command: Command) -> Result<()> {
         Command::EmbedFashionMnist(args) => embed::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Regress(args) => regress::run(&args),
-        Command::ReproduceTable2(args) => table2::run(&args),
+        Command::ReproduceTable1(args) => tables::run("table1", &args),
+        Command::ReproduceTable2(args) => tables::run("table2", &args),
     }
 }

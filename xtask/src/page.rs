@@ -114,9 +114,9 @@ impl Page {
 }
 
 const STYLE: &str = "
-:root { --ink: #1c2330; --dim: #667085; --paper: #fff; --rule: #e3e7ee; --a: #7a869a; --b: #d9480f; --soft: #fff4e6; }
+:root { --ink: #1c2330; --dim: #667085; --paper: #fff; --rule: #e3e7ee; --a: #7a869a; --b: #d9480f; --c: #1c7ed6; --d: #2f9e44; --soft: #fff4e6; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e7ebf3; --dim: #98a2b3; --paper: #14181f; --rule: #2b323d; --a: #8fa0ba; --b: #ff922b; --soft: #2b2117; }
+  :root { --ink: #e7ebf3; --dim: #98a2b3; --paper: #14181f; --rule: #2b323d; --a: #8fa0ba; --b: #ff922b; --c: #4dabf7; --d: #69db7c; --soft: #2b2117; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
@@ -133,14 +133,13 @@ svg { width: 100%; height: auto; display: block; }
 .grid { stroke: var(--rule); } .tick, .label { font-size: 10px; fill: var(--dim); }
 .line { fill: none; stroke-width: 2; }
 polyline.line-0, circle.line-0 { stroke: var(--a); } polyline.line-1, circle.line-1 { stroke: var(--b); }
-polyline.line-2, circle.line-2 { stroke: var(--a); stroke-dasharray: 5 4; }
-polyline.line-3, circle.line-3 { stroke: var(--b); stroke-dasharray: 5 4; }
-circle.dot { fill: var(--paper); stroke-width: 1.5; stroke-dasharray: none; }
+polyline.line-2, circle.line-2 { stroke: var(--c); } polyline.line-3, circle.line-3 { stroke: var(--d); }
+circle.dot { fill: var(--paper); stroke-width: 1.5; }
 .legend { margin: 2px 0 0; font-size: .8rem; color: var(--dim); }
 .entry { white-space: nowrap; margin-right: 12px; }
 .key { display: inline-block; width: 18px; margin: 0 5px 3px 0; border-top: 2px solid; vertical-align: middle; }
-.key.line-0, .key.line-2 { border-color: var(--a); } .key.line-1, .key.line-3 { border-color: var(--b); }
-.key.line-2, .key.line-3 { border-top-style: dashed; }
+.key.line-0 { border-color: var(--a); } .key.line-1 { border-color: var(--b); }
+.key.line-2 { border-color: var(--c); } .key.line-3 { border-color: var(--d); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }
 .gallery img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }
 .gallery .wrong figcaption { color: var(--b); }

@@ -14,6 +14,8 @@ pub enum Architecture {
     CifarResNet {
         /// 6n + 2.
         depth: usize,
+        /// Whether every block ends with squeeze-and-excitation.
+        squeeze: bool,
     },
     /// See [`WideResNet`].
     WideResNet {
@@ -69,7 +71,7 @@ impl Architecture {
             within(cardinality, MAX_CARDINALITY) && within(base_width, 64 * MAX_WIDTH)
         };
         match *self {
-            Self::CifarResNet { depth } => {
+            Self::CifarResNet { depth, .. } => {
                 within(depth, MAX_DEPTH) && CifarResNet::blocks(depth).is_some()
             }
             Self::WideResNet { depth, widen_factor } => {
@@ -104,9 +106,11 @@ impl Architecture {
     pub(crate) fn invalid(&self) -> Error {
         let width = 64 * MAX_WIDTH;
         let reason = match self {
-            Self::ResNet(ResNetConfig { squeeze: true, .. }) => {
-                "SE-ResNets are se-resnetD with depth 18, 34, 50, 101 or 152".to_owned()
-            }
+            Self::ResNet(ResNetConfig { squeeze: true, .. })
+            | Self::CifarResNet { squeeze: true, .. } => format!(
+                "SE-ResNets are cifar-se-resnetD with depth 6n+2 (20, 32, 56, … up to {MAX_DEPTH}) for 32×32 \
+                 images, and se-resnetD with depth 18, 34, 50, 101 or 152 for 224×224 images"
+            ),
             Self::ResNet(config) if config.cardinality == 1 && !config.is_plain() => format!(
                 "Wide ResNets for 224×224 images are wide-resnetD-K with depth 50, 101 or 152 and \
                  width K from 1 to {MAX_WIDTH}"
@@ -151,7 +155,10 @@ impl fmt::Display for Architecture {
         // Depths that both image sizes have belong to ImageNet's.
         let prefix = |depth| if ResNet::DEPTHS.contains(depth) { "cifar-" } else { "" };
         match self {
-            Self::CifarResNet { depth } => write!(f, "{}resnet{depth}", prefix(depth)),
+            Self::CifarResNet { depth, squeeze: true } => write!(f, "cifar-se-resnet{depth}"),
+            Self::CifarResNet { depth, squeeze: false } => {
+                write!(f, "{}resnet{depth}", prefix(depth))
+            }
             Self::WideResNet { depth, widen_factor } => write!(f, "wrn-{depth}-{widen_factor}"),
             Self::CifarResNeXt(ResNeXtConfig { depth, cardinality, base_width, widen_factor }) => {
                 write!(f, "{}resnext{depth}-{cardinality}x{base_width}d", prefix(depth))?;

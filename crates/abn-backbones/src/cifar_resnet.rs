@@ -14,6 +14,9 @@ use crate::{Architecture, BackboneOptions};
 ///
 /// From depth 44 on the blocks are bottlenecks, as in the authors' code, which keeps n =
 /// (depth − 2)/6: such a network has 9n + 2 layers rather than the depth in its name.
+///
+/// With squeeze-and-excitation it is an SE-ResNet for 32×32 images (Hu et al., section 6.3), of which
+/// the authors of ABN have none: block and attention head are those of their ImageNet SE-ResNet.
 pub struct CifarResNet {
     stem: ConvNorm,
     layer1: Stage,
@@ -30,28 +33,33 @@ impl CifarResNet {
         crate::blocks(depth, 6, 2)
     }
 
-    /// A network of depth 6n + 2.
+    /// A network of depth 6n + 2, perhaps with squeeze-and-excitation.
     ///
     /// # Errors
     /// If the depth is another, or the store holds a parameter of the same name with another
     /// shape.
-    pub fn new(depth: usize, options: &BackboneOptions, vb: VarBuilder) -> crate::Result<Self> {
-        let architecture = Architecture::CifarResNet { depth };
+    pub fn new(
+        depth: usize,
+        squeeze: bool,
+        options: &BackboneOptions,
+        vb: VarBuilder,
+    ) -> crate::Result<Self> {
+        let architecture = Architecture::CifarResNet { depth, squeeze };
         let n = Self::blocks(depth).ok_or_else(|| architecture.invalid())?;
-        Ok(Self::with_blocks(n, depth, options, vb)?)
+        let kind = if depth >= 44 { BlockKind::Bottleneck } else { BlockKind::Basic };
+        let blocks = Blocks { squeeze, ..Blocks::plain(kind, options.norm) };
+        Ok(Self::with_blocks(blocks, n, options, vb)?)
     }
 
     fn with_blocks(
+        blocks: Blocks,
         n: usize,
-        depth: usize,
         options: &BackboneOptions,
         vb: VarBuilder,
     ) -> Result<Self> {
-        let kind = if depth >= 44 { BlockKind::Bottleneck } else { BlockKind::Basic };
-        let norm = options.norm;
-        let stage = |from, planes, stride, name: &str| {
-            Blocks::plain(kind, norm).stage(n, from, planes, stride, vb.pp(name))
-        };
+        let Blocks { kind, norm, .. } = blocks;
+        let stage =
+            |from, planes, stride, name: &str| blocks.stage(n, from, planes, stride, vb.pp(name));
         let [c1, c2, c3] = [16, 32, 64].map(|planes| kind.channels(planes));
         Ok(Self {
             stem: conv_norm(conv3x3(3, 16, 1, vb.pp("conv1"))?, 16, norm, vb.pp("bn1"))?,

@@ -6,12 +6,14 @@ use crate::{
 };
 
 /// The members of each family that people know. [`find`] knows every other size too.
-const LISTED: [&str; 50] = [
+const LISTED: [&str; 52] = [
     "resnet20",
     "resnet32",
     "resnet44",
     "resnet56",
     "resnet110",
+    "cifar-se-resnet20",
+    "cifar-se-resnet110",
     "wrn-10-1",
     "wrn-16-2",
     "wrn-16-4",
@@ -67,7 +69,7 @@ pub fn catalogue() -> Vec<ModelSpec> {
 /// The model of that name; capitals and `_` for `-` are forgiven.
 ///
 /// For 32×32 images `resnetD` (D = 6n+2), `wrn-D-K`, `resnextD-CxWd` (D = 9n+2; `…-kF` for a widening
-/// factor other than 4), `densenetD-kG`, `cifar-vggL` and `cifar-vggL-bn` (`…-wW` for a first stage of
+/// factor other than 4), `densenetD-kG`, `cifar-se-resnetD`, `cifar-vggL` and `cifar-vggL-bn` (`…-wW` for a first stage of
 /// other than 64 channels); for 224×224 images `resnetD`, `resnextD-CxWd`, `wide-resnetD-K`, each also
 /// with `se-` before it, `densenetD`, `vggL` and `vggL-bn`. A depth that both have is ImageNet's, unless
 /// `cifar-` is before the name.
@@ -125,7 +127,12 @@ fn parse(name: &str) -> Option<Architecture> {
             widen_factor,
         }));
     }
-    Some(Architecture::CifarResNet { depth: number(member.strip_prefix("resnet")?)? })
+    let (squeeze, member) = match member.strip_prefix("se-") {
+        Some(member) => (true, member),
+        None => (false, member),
+    };
+    let depth = number(member.strip_prefix("resnet")?)?;
+    Some(Architecture::CifarResNet { depth, squeeze })
 }
 
 /// What follows `vgg`: `16`, `16-bn`, `16-w32`, `16-bn-w32`.

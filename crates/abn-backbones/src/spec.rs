@@ -139,15 +139,16 @@ impl ModelSpec {
                 _ => TrunkNorm::Applied,
             },
             map: match self.architecture {
-                Architecture::ResNet(ResNetConfig { squeeze: true, .. }) => MapHead::LogSum,
+                Architecture::ResNet(ResNetConfig { squeeze: true, .. })
+                | Architecture::CifarResNet { squeeze: true, .. } => MapHead::LogSum,
                 _ => MapHead::Convolution,
             },
             norm: backbone.norm,
         };
         let join = Join { variant, options, head, vb: vb.clone() };
         match self.architecture {
-            Architecture::CifarResNet { depth } => {
-                join.classifier(CifarResNet::new(depth, &backbone, vb)?)
+            Architecture::CifarResNet { depth, squeeze } => {
+                join.classifier(CifarResNet::new(depth, squeeze, &backbone, vb)?)
             }
             Architecture::WideResNet { depth, widen_factor } => {
                 join.classifier(WideResNet::new(depth, widen_factor, &backbone, vb)?)

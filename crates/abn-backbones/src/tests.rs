@@ -140,6 +140,7 @@ fn names_and_architectures_go_both_ways() {
     for name in [
         "resnet20",
         "resnet110",
+        "cifar-se-resnet20",
         "resnet50",
         "cifar-resnet50",
         "cifar-resnet152",

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::photos;
-use super::step::Trainer;
+use super::step::{Batch, Trainer};
 use super::train::median;
 use super::worker::Worker;
 
@@ -101,7 +101,11 @@ pub fn run(args: &Args) -> Result<()> {
 fn augmentation(args: &Args) -> Result<Augmentation> {
     let data = cifar_sized()?;
     let transform = Transform::standard(Fit::Pad, 32, Normalisation::CIFAR);
-    let mut trainer = Trainer::new("resnet20", Variant::Baseline, CIFAR_BATCH)?;
+    let mut trainer = Trainer::new(
+        "resnet20",
+        Variant::Baseline,
+        Batch { images: CIFAR_BATCH, size: 32, classes: 100 },
+    )?;
     trainer.step()?;
     epoch(&data, transform, CIFAR_BATCH, 0)?;
     let (mut epoch_seconds, mut step_seconds) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 mod data;
 mod photos;
-mod step;
+pub mod step;
 mod train;
 mod worker;
 

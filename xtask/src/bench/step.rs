@@ -12,8 +12,6 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor, Var};
 use serde_json::json;
 
-const CLASSES: usize = 100;
-const SIZE: usize = 32;
 const SGD: SgdConfig = SgdConfig { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
 
 /// Run training steps as standard input asks; started by `bench train`
@@ -29,7 +27,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
-    let mut trainer = Trainer::new(&args.network, Variant::Abn, args.batch)?;
+    let batch = Batch { images: args.batch, size: 32, classes: 100 };
+    let mut trainer = Trainer::new(&args.network, Variant::Abn, batch)?;
     let mut output = std::io::stdout().lock();
     writeln!(output, "{}", json!({ "ready": args.network }))?;
     for line in std::io::stdin().lock().lines() {
@@ -48,8 +47,19 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A network for 32×32 images, and what its training needs.
-pub(super) struct Trainer {
+/// What a step is taken on.
+#[derive(Clone, Copy)]
+pub struct Batch {
+    /// Number of images.
+    pub images: usize,
+    /// Their side.
+    pub size: usize,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// A network and its optimizer, for timing.
+pub struct Trainer {
     model: Box<dyn Classifier>,
     /// Each parameter and its velocity.
     parameters: Vec<(Var, Tensor)>,
@@ -59,10 +69,11 @@ pub(super) struct Trainer {
 }
 
 impl Trainer {
-    /// A new network, and a batch that all steps train on.
-    pub fn new(network: &str, variant: Variant, batch: usize) -> Result<Self> {
+    /// A network with initial weights.
+    pub fn new(network: &str, variant: Variant, batch: Batch) -> Result<Self> {
+        let Batch { images: count, size, classes } = batch;
         let store = ParamStore::new(0, DType::F32, Device::Cpu);
-        let options = BuildOptions::new(CLASSES);
+        let options = BuildOptions::new(classes);
         let model = abn_backbones::find(network)?.build(variant, &options, store.var_builder())?;
         let with_velocity = |(_, var): (String, Var)| {
             let velocity = var.zeros_like()?;
@@ -71,9 +82,9 @@ impl Trainer {
         let parameters =
             store.parameters().into_iter().map(with_velocity).collect::<Result<Vec<_>>>()?;
         // Any images will do, as long as they differ.
-        let values = (0..batch * 3 * SIZE * SIZE).map(|i| (i as f32 * 0.7123).sin() * 1.5);
-        let images = Tensor::from_iter(values, &Device::Cpu)?.reshape((batch, 3, SIZE, SIZE))?;
-        let labels = (0..batch).map(|i| (i * 37 % CLASSES) as u32);
+        let values = (0..count * 3 * size * size).map(|i| (i as f32 * 0.7123).sin() * 1.5);
+        let images = Tensor::from_iter(values, &Device::Cpu)?.reshape((count, 3, size, size))?;
+        let labels = (0..count).map(|i| (i * 37 % classes) as u32);
         let labels = Tensor::from_iter(labels, &Device::Cpu)?;
         Ok(Self { model, parameters, images, labels, steps: 0 })
     }

@@ -7,39 +7,42 @@ use abn_train::{Metrics, Prediction, Run, RunFolder, explain};
 use anyhow::{Context, Result};
 use image::{ImageFormat, RgbImage, imageops};
 
+use super::render::{self, HEAD, LEGEND};
+use super::results::{Outcome, Results, Row};
 use crate::page::{Page, Picture};
-use crate::render::{self, HEAD, QUICK};
-use crate::results::{Outcome, Results};
 use crate::svg::{Series, line_chart};
 
 /// Pictures are enlarged to at least this many pixels a side.
 const SIDE: u32 = 112;
+/// Classes of which a picture is shown, at most.
+const CLASSES: usize = 20;
 
-/// A family's ABN run and what it says of one test image of each class.
+/// A row's ABN run and what it says of one test image of each class.
 pub struct Answers {
-    row: String,
+    name: String,
     classes: Vec<String>,
     samples: Vec<Sample>,
     predictions: Vec<Prediction>,
 }
 
 impl Answers {
-    /// Asks the networks with an attention branch, the first seed of each row.
-    pub fn of(outcomes: &[Outcome]) -> Result<Vec<Self>> {
-        let abn = outcomes.iter().filter(|o| o.summary.variant == "abn");
-        let mut answers: Vec<Self> = Vec::new();
-        for outcome in abn {
-            if answers.iter().any(|known| known.row == outcome.row) {
+    /// Asks the networks with an attention branch, the first run of each row and dataset.
+    pub fn of(results: &Results, outcomes: &[Outcome]) -> Result<Vec<Self>> {
+        let mut answers = Vec::new();
+        for (cell, row) in results.rows.iter().enumerate() {
+            // The others' maps answer other questions than the table's.
+            if row.variant != "abn" {
                 continue;
             }
+            let Some(outcome) = outcomes.iter().find(|o| o.cell == cell) else { continue };
             // The last epoch's weights are those whose error the table reports.
             let run = Run::open(&RunFolder::new(&outcome.folder).last())?;
             let data = abn_data::open(&run.recipe.dataset, run.recipe.data_dir.as_deref())?;
             let samples = one_of_each_class(data.test.as_ref())?;
             let images: Vec<_> = samples.iter().map(|sample| sample.image.clone()).collect();
             let predictions = run.predict(&images)?;
-            let row = outcome.row.clone();
-            answers.push(Self { row, classes: run.card.classes, samples, predictions });
+            let name = format!("{}, {}", row.family, row.dataset);
+            answers.push(Self { name, classes: run.card.classes, samples, predictions });
         }
         Ok(answers)
     }
@@ -80,15 +83,14 @@ impl Answers {
 }
 
 fn one_of_each_class(data: &dyn Dataset) -> Result<Vec<Sample>> {
-    let mut found: Vec<Option<Sample>> = (0..data.num_classes()).map(|_| None).collect();
+    let mut found: Vec<Option<Sample>> = vec![None; data.num_classes().min(CLASSES)];
     for index in 0..data.len() {
         if found.iter().all(Option::is_some) {
             break;
         }
-        let sample = data.get(index)?;
-        let place = &mut found[sample.label as usize];
-        if place.is_none() {
-            *place = Some(sample);
+        let label = data.label(index)? as usize;
+        if let Some(place @ None) = found.get_mut(label) {
+            *place = Some(data.get(index)?);
         }
     }
     Ok(found.into_iter().flatten().collect())
@@ -129,66 +131,67 @@ fn png(image: &RgbImage) -> Result<Vec<u8>> {
 /// The page.
 pub fn html(results: &Results, outcomes: &[Outcome], answers: &[Answers]) -> Result<String> {
     let mut page = Page::new(&results.title);
-    page.notice(QUICK);
-    page.text(&format!(
-        "Data: {}. Top-1 test error after the last epoch; for ABN that of the perception branch. \
-         The difference is in percentage points, below zero where ABN is better. Where a cell has \
-         two numbers, the baseline's is first; images per second are those of training.",
-        results.dataset_note
-    ));
-    let rows: Vec<_> = results.pairs().map(|pair| render::cells(&pair)).collect();
-    page.table(&HEAD, &rows);
+    if !results.notice.is_empty() {
+        page.notice(&results.notice);
+    }
+    page.text(LEGEND);
+    for dataset in &results.datasets {
+        page.heading(&dataset.title);
+        page.text(&render::dataset_line(dataset));
+        let rows: Vec<_> = render::rows_of(results, dataset).map(render::cells).collect();
+        page.table(&HEAD, &rows);
+    }
+    for failure in &results.failures {
+        page.notice(&format!("Failed: {}: {}", failure.run, failure.reason));
+    }
 
     page.heading("Curves");
     page.text(
-        "First seed of each run. The training loss of ABN is that of its perception branch, \
-         comparable with the baseline's; the attention branch's comes on top.",
+        "First seed of each run. The training loss is that of the perception branch, comparable \
+         between variants; an attention branch's comes on top.",
     );
-    page.charts(&charts(outcomes)?);
+    page.charts(&charts(results, outcomes)?);
 
     page.heading("Where the networks looked");
     page.text(
-        "One test image of each class, the first in the set's order, and the attention map over it: \
+        "One test image of each class, the first in the set's order, and ABN's attention map over it: \
          blue is the map's lowest value, red its highest. Wrong answers are marked.",
     );
     for answer in answers {
-        page.subheading(&answer.row);
+        page.subheading(&answer.name);
         page.gallery(&answer.pictures()?);
     }
     Ok(page.finish())
 }
 
-/// Loss and error of each row: baseline and ABN, training and test.
-fn charts(outcomes: &[Outcome]) -> Result<Vec<(String, String)>> {
-    let mut rows: Vec<&str> = Vec::new();
-    for outcome in outcomes {
-        if !rows.contains(&outcome.row.as_str()) {
-            rows.push(&outcome.row);
+/// Training loss and test error of each network, a line for each variant.
+fn charts(results: &Results, outcomes: &[Outcome]) -> Result<Vec<(String, String)>> {
+    let mut networks: Vec<(&str, &str)> = Vec::new();
+    for Row { family, dataset, .. } in &results.rows {
+        if !networks.contains(&(family, dataset)) {
+            networks.push((family, dataset));
         }
     }
     let mut charts = Vec::new();
-    for row in rows {
+    for network in networks {
         let (mut loss, mut error) = (Vec::new(), Vec::new());
-        for (class, (variant, name)) in
-            [("baseline", "baseline"), ("abn", "ABN")].into_iter().enumerate()
-        {
-            let same = |o: &&Outcome| o.row == row && o.summary.variant == variant;
-            let Some(outcome) = outcomes.iter().find(same) else { continue };
+        let rows = results.rows.iter().enumerate();
+        let rows = rows.filter(|(_, row)| (row.family.as_str(), row.dataset.as_str()) == network);
+        for (class, (cell, row)) in rows.enumerate() {
+            let Some(outcome) = outcomes.iter().find(|o| o.cell == cell) else { continue };
             let metrics = Metrics::read(&RunFolder::new(&outcome.folder).metrics())?;
-            let series = |what: &str, class: usize, value: &dyn Fn(&Metrics) -> f64| Series {
-                name: format!("{name}, {what}"),
+            let series = |value: &dyn Fn(&Metrics) -> f64| Series {
+                name: row.variant_title.clone(),
                 points: metrics.iter().map(|m| (m.epoch as f64, value(m))).collect(),
                 class,
             };
-            loss.push(series("training", class, &|m| m.train_loss_perception));
-            error.push(series("test", class, &|m| m.test_error));
-            error.push(series("training", class + 2, &|m| m.train_error));
+            loss.push(series(&|m| m.train_loss_perception));
+            error.push(series(&|m| m.test_error));
         }
-        charts.push((format!("{row}: loss"), line_chart("epoch", "loss", &loss)));
-        charts.push((
-            format!("{row}: top-1 error in percent"),
-            line_chart("epoch", "error %", &error),
-        ));
+        let name = format!("{}, {}", network.0, network.1);
+        charts.push((format!("{name}: training loss"), line_chart("epoch", "loss", &loss)));
+        let chart = line_chart("epoch", "error %", &error);
+        charts.push((format!("{name}: top-1 test error in percent"), chart));
     }
     Ok(charts)
 }

@@ -1,0 +1,327 @@
+//! `cargo xtask reproduce-table1` and `reproduce-table2`: every network of a table in each of its variants, beside
+//! the reported numbers.
+
+mod dry_run;
+mod file;
+mod paired;
+mod render;
+mod report;
+mod results;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use abn_train::{Recipe, TrainOptions, train};
+use anyhow::{Context, Result, bail};
+
+use self::file::{Cell, DatasetFile, TableFile};
+use self::report::Answers;
+use self::results::{DatasetResult, Failure, Outcome, Results};
+
+/// Train every network of the table in each of its variants, and compare them with the reported numbers
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Small networks on the embedded data: minutes on two cores
+    #[arg(long)]
+    quick: bool,
+    /// Only these datasets, such as `cifar100,svhn`
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    datasets: Vec<String>,
+    /// Only these rows (part of a row's name, any case), such as `resnet,vgg`
+    #[arg(long, value_delimiter = ',', value_name = "ROW")]
+    rows: Vec<String>,
+    /// Number of seeds; the table shows mean and standard deviation over them
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
+    /// Folder with the datasets, one folder each [default: where `cargo xtask fetch` puts them]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Folder for the runs and the table [default: runs/TABLE]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Train again what is already trained
+    #[arg(long)]
+    force: bool,
+    /// Only print the runs, and how long they would take by a few measured steps
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// One run of the plan.
+struct Planned {
+    /// Position of its cell.
+    cell: usize,
+    recipe: Recipe,
+    folder: PathBuf,
+    /// For messages.
+    name: String,
+}
+
+/// Reproduces `table1` or `table2`: trains what is not yet trained and writes the table.
+pub fn run(name: &str, args: &Args) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let profile = if args.quick { format!("{name}-quick") } else { name.to_owned() };
+    let mut table = TableFile::load(&root.join(format!("recipes/{profile}.toml")))?;
+    table.dataset =
+        chosen(table.dataset, &args.datasets, "dataset", |d| &d.name, |d, wanted| d == wanted)?;
+    table.row = chosen(
+        table.row,
+        &args.rows,
+        "row",
+        |row| &row.name,
+        |name, wanted| {
+            let squeeze = |s: &str| s.to_lowercase().replace([' ', '-'], "");
+            squeeze(name).contains(&squeeze(wanted))
+        },
+    )?;
+    let cells = table.cells()?;
+    if cells.is_empty() {
+        bail!("the chosen rows are not on the chosen datasets");
+    }
+    let out = args.out.clone().unwrap_or_else(|| root.join("runs").join(&profile));
+    if args.dry_run {
+        return dry_run::print(&table, &plan(&cells, args, &out));
+    }
+
+    let datasets: Vec<_> = table
+        .dataset
+        .iter()
+        .filter(|dataset| cells.iter().any(|cell| cell.dataset.name == dataset.name))
+        .map(|dataset| look_for(dataset, args.data_dir.as_deref()))
+        .collect();
+    for dataset in datasets.iter().filter(|dataset| dataset.missing.is_some()) {
+        eprintln!("{}", render::dataset_line(dataset));
+    }
+    let here = |planned: &Planned| {
+        datasets.iter().any(|d| d.name == planned.recipe.dataset && d.missing.is_none())
+    };
+    let mut plan = plan(&cells, args, &out);
+    plan.retain(here);
+    let options = TrainOptions {
+        force: args.force,
+        stop: stop_on_ctrl_c()?,
+        command: format!(
+            "cargo xtask reproduce-{name}{}",
+            if args.quick { " --quick" } else { "" }
+        ),
+        ..TrainOptions::default()
+    };
+    let (outcomes, failures) = train_all(&plan, &options)?;
+
+    let heading = (table.title.as_str(), table.notice.as_str());
+    let results = Results::new(heading, &cells, datasets, &outcomes, failures)?;
+    write(&results, &outcomes, name, &out)?;
+    println!("\n{}", render::text(&results));
+    println!("Wrote {name}.md, .json and .html to {}", out.display());
+    match results.failures.len() {
+        0 => Ok(()),
+        n => bail!("{n} of {} runs failed; the table says which and why", plan.len()),
+    }
+}
+
+/// What `wanted` asks for, everything if it asks for nothing; each must match something.
+fn chosen<T>(
+    all: Vec<T>,
+    wanted: &[String],
+    what: &str,
+    name: impl Fn(&T) -> &str,
+    matches: impl Fn(&str, &str) -> bool,
+) -> Result<Vec<T>> {
+    for asked in wanted {
+        if !all.iter().any(|item| matches(name(item), asked)) {
+            let known: Vec<_> = all.iter().map(name).collect();
+            bail!("no {what} matches {asked:?}; the {what}s are {}", known.join(", "));
+        }
+    }
+    let keep = |item: &T| wanted.is_empty() || wanted.iter().any(|w| matches(name(item), w));
+    Ok(all.into_iter().filter(keep).collect())
+}
+
+/// Opens the dataset once, so that a missing one is known before the first run.
+///
+/// Only files that are not there make it missing: damaged ones fail the runs, for the table to say.
+fn look_for(dataset: &DatasetFile, data_dir: Option<&Path>) -> DatasetResult {
+    let folder = folder_of(&dataset.name, data_dir);
+    let missing = match abn_data::open(&dataset.name, folder.as_deref()) {
+        Err(error @ (abn_data::Error::Missing { .. } | abn_data::Error::Unavailable { .. })) => {
+            Some(error.to_string())
+        }
+        _ => None,
+    };
+    let DatasetFile { name, title, note, .. } = dataset;
+    DatasetResult { name: name.clone(), title: title.clone(), note: note.clone(), missing }
+}
+
+fn folder_of(dataset: &str, data_dir: Option<&Path>) -> Option<PathBuf> {
+    data_dir.map(|root| root.join(dataset)).filter(|folder| folder.exists())
+}
+
+/// The runs in the table's order: each cell with every seed.
+fn plan(cells: &[Cell<'_>], args: &Args, out: &Path) -> Vec<Planned> {
+    let mut runs = Vec::new();
+    for (index, cell) in cells.iter().enumerate() {
+        for seed in 0..args.seeds {
+            let data_dir = folder_of(&cell.recipe.dataset, args.data_dir.as_deref());
+            let recipe = Recipe { seed, data_dir, ..cell.recipe.clone() };
+            let (dataset, column) = (&cell.dataset.name, &cell.column.name);
+            let folder = out.join(dataset).join(format!("{}-{column}-seed{seed}", recipe.model));
+            let name = format!(
+                "{}, {}, {}, seed {seed}",
+                cell.row.name, cell.dataset.title, cell.column.title
+            );
+            runs.push(Planned { cell: index, recipe, folder, name });
+        }
+    }
+    runs
+}
+
+/// Every run, and those that failed; an interrupt ends it at once.
+fn train_all(plan: &[Planned], options: &TrainOptions) -> Result<(Vec<Outcome>, Vec<Failure>)> {
+    let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
+    for (i, planned) in plan.iter().enumerate() {
+        let label = format!("[{}/{}] {}", i + 1, plan.len(), planned.name);
+        let options = TrainOptions { label, ..options.clone() };
+        match train(&planned.recipe, &planned.folder, &options) {
+            Ok(summary) => {
+                let folder = planned.folder.clone();
+                outcomes.push(Outcome { cell: planned.cell, folder, summary });
+            }
+            Err(error @ abn_train::Error::Stopped { .. }) => return Err(error.into()),
+            Err(error) => {
+                eprintln!("{} failed: {error}", options.label);
+                failures.push(Failure { run: planned.name.clone(), reason: error.to_string() });
+            }
+        }
+    }
+    Ok((outcomes, failures))
+}
+
+fn write(results: &Results, outcomes: &[Outcome], name: &str, out: &Path) -> Result<()> {
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let answers = Answers::of(results, outcomes)?;
+    let put = |file: String, text: String| {
+        let file = out.join(file);
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+    };
+    put(format!("{name}.json"), serde_json::to_string_pretty(results)? + "\n")?;
+    put(format!("{name}.md"), render::markdown(results))?;
+    put(format!("{name}.html"), report::html(results, outcomes, &answers)?)?;
+    if let Some(first) = answers.first() {
+        first.sheet()?.save(out.join("attention.png"))?;
+    }
+    Ok(())
+}
+
+/// A flag that the first Ctrl-C sets; the second ends the process, which a run survives.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(crate::INTERRUPTED.into());
+        }
+        eprintln!("\nfinishing the step and saving; the same command goes on from there");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: [(&str, &str); 4] = [
+        ("table1", include_str!("../../../recipes/table1.toml")),
+        ("table2", include_str!("../../../recipes/table2.toml")),
+        ("table1-quick", include_str!("../../../recipes/table1-quick.toml")),
+        ("table2-quick", include_str!("../../../recipes/table2-quick.toml")),
+    ];
+
+    fn args(seeds: u64) -> Args {
+        Args {
+            quick: true,
+            datasets: Vec::new(),
+            rows: Vec::new(),
+            seeds,
+            data_dir: None,
+            out: None,
+            force: false,
+            dry_run: false,
+        }
+    }
+
+    #[test]
+    fn every_run_of_every_table_has_a_folder_of_its_own() {
+        for (name, text) in FILES {
+            let table = TableFile::parse(text).expect(name);
+            let plan = plan(&table.cells().unwrap(), &args(2), Path::new("out"));
+            let mut folders: Vec<_> = plan.iter().map(|planned| &planned.folder).collect();
+            folders.sort();
+            folders.dedup();
+            assert_eq!(folders.len(), plan.len(), "{name}");
+        }
+    }
+
+    /// The issue of these tables: every row has its baseline, its control and its ABN.
+    #[test]
+    fn every_network_is_trained_with_and_without_attention_and_with_the_control() {
+        for (name, text) in FILES {
+            let table = TableFile::parse(text).expect(name);
+            let cells = table.cells().unwrap();
+            for cell in &cells {
+                let has = |variant: &str| {
+                    cells.iter().any(|other| {
+                        other.row.name == cell.row.name
+                            && other.dataset.name == cell.dataset.name
+                            && other.recipe.variant.to_string() == variant
+                    })
+                };
+                let (row, dataset) = (&cell.row.name, &cell.dataset.name);
+                assert!(has("baseline"), "{name}: {row} on {dataset}");
+                // The paper has no ABN of the VGG without batch norm.
+                if row != "VGGNet" {
+                    assert!(has("abn") && has("control"), "{name}: {row} on {dataset}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_fails_is_reported_and_the_others_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let planned = |name: &str, lr| Planned {
+            cell: 0,
+            recipe: Recipe {
+                model: "resnet8".into(),
+                lr,
+                epochs: 1,
+                milestones: Vec::new(),
+                images_per_class: Some(8),
+                batch_size: 16,
+                ..Recipe::default()
+            },
+            folder: folder.path().join(name),
+            name: name.to_owned(),
+        };
+        let plan = [planned("bad", 1e30), planned("good", 0.01)];
+        let (outcomes, failures) = train_all(&plan, &TrainOptions::default()).unwrap();
+        assert_eq!((outcomes.len(), failures.len()), (1, 1));
+        assert_eq!(outcomes[0].folder, plan[1].folder);
+        assert_eq!(failures[0].run, "bad");
+        assert!(failures[0].reason.contains("loss"), "{:?}", failures[0]);
+    }
+
+    #[test]
+    fn rows_and_datasets_are_chosen_by_name() {
+        let rows = vec!["Wide ResNet".to_owned(), "VGG".to_owned()];
+        let choose = |wanted: &str| {
+            let contains = |name: &str, wanted: &str| name.to_lowercase().contains(wanted);
+            chosen(rows.clone(), &[wanted.to_owned()], "row", |row| row, contains)
+        };
+        assert_eq!(choose("wide").unwrap(), ["Wide ResNet"]);
+        let said = choose("densenet").unwrap_err().to_string();
+        assert!(said.contains("the rows are Wide ResNet, VGG"), "{said}");
+    }
+}
