@@ -112,6 +112,8 @@ pub(crate) fn halve(x: &Tracked) -> Result<Tracked> {
 /// The authors of ABN released none. As in their ResNets, the feature map that attention weights
 /// is 14×14: the extractor ends before the last transition's pooling. The trunk is the last dense
 /// block again (`att_denseblock4`), without that pooling.
+///
+/// Convolutions start as everywhere here, by their fan out; torchvision's DenseNets by their fan in.
 pub struct DenseNet {
     stem: ConvNorm,
     /// Dense blocks and their transitions, all but the last.
