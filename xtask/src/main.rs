@@ -3,13 +3,12 @@
 mod bench;
 mod embed;
 mod fetch;
-mod page;
 mod regress;
-mod svg;
 mod tables;
 
 use std::process::ExitCode;
 
+use abn_train::report::{page, svg};
 use anyhow::Result;
 use clap::Parser;
 

@@ -48,6 +48,28 @@ impl RunFolder {
         self.root.join("metrics.jsonl")
     }
 
+    /// `metrics.csv`: the same for spreadsheets.
+    pub fn metrics_csv(&self) -> PathBuf {
+        self.root.join("metrics.csv")
+    }
+
+    /// `events.out.tfevents.0.abn`: the same for TensorBoard, which knows its files by the middle
+    /// of their names. One name for all runs: what follows it elsewhere (time, host) would differ
+    /// between equal runs.
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events.out.tfevents.0.abn")
+    }
+
+    /// `confusion.csv`: how often each class was taken for each, after the last epoch.
+    pub fn confusion(&self) -> PathBuf {
+        self.root.join("confusion.csv")
+    }
+
+    /// `report.html`: the run so far, for people.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
     /// `summary.json`: there once the run is finished.
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")
@@ -122,7 +144,17 @@ impl RunFolder {
         }
         if force {
             // The summary first: without it, no half-removed run passes for a finished one.
-            for path in [self.summary(), self.last(), self.best(), self.metrics(), self.recipe()] {
+            for path in [
+                self.summary(),
+                self.last(),
+                self.best(),
+                self.metrics(),
+                self.metrics_csv(),
+                self.events(),
+                self.confusion(),
+                self.report(),
+                self.recipe(),
+            ] {
                 files::recover_folder(&path)?;
                 files::remove(&path)?;
             }

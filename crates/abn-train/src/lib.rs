@@ -44,10 +44,13 @@ mod names;
 mod optimizer;
 mod progress;
 mod recipe;
+mod records;
+pub mod report;
 mod run;
 mod schedule;
 mod step;
 mod tally;
+mod tensorboard;
 mod trainer;
 mod weights;
 

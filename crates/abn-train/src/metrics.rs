@@ -201,25 +201,28 @@ impl Summary {
     }
 }
 
+/// A line that a test may need: 2 seconds, and images per second by the epoch.
+#[cfg(test)]
+pub(crate) fn example(epoch: usize, test_error: f64) -> Metrics {
+    Metrics {
+        epoch,
+        lr: 0.1,
+        train_loss: 0.75,
+        train_loss_perception: 0.1,
+        train_loss_attention: Some(0.7),
+        train_error: 20.0,
+        test_loss: 0.5,
+        test_error,
+        test_error_attention: None,
+        seconds: 2.0,
+        images_per_second: 100.0 * epoch as f64,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::example as line;
     use super::*;
-
-    fn line(epoch: usize, test_error: f64) -> Metrics {
-        Metrics {
-            epoch,
-            lr: 0.1,
-            train_loss: 0.75,
-            train_loss_perception: 0.1,
-            train_loss_attention: Some(0.7),
-            train_error: 20.0,
-            test_loss: 0.5,
-            test_error,
-            test_error_attention: None,
-            seconds: 2.0,
-            images_per_second: 100.0 * epoch as f64,
-        }
-    }
 
     #[test]
     fn lines_read_back_and_a_torn_one_is_left_out() {

@@ -19,7 +19,7 @@ use crate::optimizer::Sgd;
 use crate::progress::{EpochBar, Progress, Reporter};
 use crate::step::{Step, step_seed};
 use crate::tally::Tally;
-use crate::{Error, Metrics, Recipe, Result, Summary, files};
+use crate::{Error, Metrics, Recipe, Result, Summary, files, records};
 
 /// How to go about a run; nothing here changes its result.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +94,7 @@ pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<S
         fresh
     };
     Metrics::truncate(&folder.metrics(), state.epoch)?;
+    records::write_curves(&folder)?;
     let options = options.clone();
     Session { recipe, folder, data, card, model, training, state, reporter, options }.run()
 }
@@ -168,7 +169,7 @@ impl Session<'_> {
             seconds: bar.seconds(),
             images_per_second,
         };
-        self.record(&metrics, test.wrong)?;
+        self.record(&metrics, &evaluation)?;
         self.reporter.epoch_done(&bar, &metrics);
         Ok(())
     }
@@ -253,13 +254,16 @@ impl Session<'_> {
         checkpoint::save(&self.folder.last(), &self.training, true, &self.card, &self.state)
     }
 
-    /// Puts a finished epoch on disk: its line, then `best/`, then `last/`, from which alone a
-    /// resumed run goes on. A kill before that makes the epoch be done again, line and all.
-    fn record(&mut self, metrics: &Metrics, wrong: usize) -> Result<()> {
+    /// Puts a finished epoch on disk: its line and what follows from it, then `best/`, then
+    /// `last/`, from which alone a resumed run goes on. A kill before that makes the epoch be done
+    /// again, line and all.
+    fn record(&mut self, metrics: &Metrics, evaluation: &Evaluation) -> Result<()> {
+        let wrong = evaluation.tally.wrong;
         self.state = State { epoch: metrics.epoch, step: 0, partial: None, ..self.state.clone() };
         let epoch = metrics.epoch;
         let better = self.state.best.is_none_or(|best| wrong < best.wrong);
         metrics.append(&self.folder.metrics())?;
+        records::write(&self.folder, self.recipe, &self.card, &evaluation.confusion())?;
         if better {
             self.state.best = Some(Best { epoch, wrong });
             checkpoint::save(&self.folder.best(), &self.training, false, &self.card, &self.state)?;

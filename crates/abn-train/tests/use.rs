@@ -21,6 +21,18 @@ fn train_evaluate_explain() {
         "{recipe}"
     );
 
+    // What other programs and people look at.
+    let table = fs::read_to_string(lab.path("run/metrics.csv")).unwrap();
+    assert_eq!(table.lines().count(), 1 + 3, "{table}");
+    let confusion = fs::read_to_string(lab.path("run/confusion.csv")).unwrap();
+    lab.run(&["eval", "--checkpoint", "run/last", "--confusion", "c.csv"]).succeeds();
+    assert_eq!(fs::read_to_string(lab.path("c.csv")).unwrap(), confusion);
+    let page = fs::read_to_string(lab.path("run/report.html")).unwrap();
+    for part in ["After 3 of 3 epochs", "ankle boot", "<svg", "<td>batch_size</td><td>10</td>"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert!(fs::metadata(lab.path("run/events.out.tfevents.0.abn")).unwrap().len() > 500);
+
     // What was evaluated in training, evaluated again from disk.
     let eval = lab.run(&["eval", "--checkpoint", "run/last", "--json"]).succeeds();
     let eval: serde_json::Value = serde_json::from_str(&eval.stdout()).unwrap();

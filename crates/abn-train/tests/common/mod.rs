@@ -75,8 +75,9 @@ impl Lab {
         files
     }
 
-    /// What equal runs have in common: every file, without the times in metrics and summary and
-    /// without the comments of the recipe.
+    /// What equal runs have in common: every file, without the times in metrics, summary and
+    /// report, without the comments of the recipe, and of TensorBoard's file, in which every other
+    /// number is a time, the length only.
     pub fn result(&self, run: &str) -> BTreeMap<String, Vec<u8>> {
         let root = self.path(run);
         let entries = self.files(run).into_iter().map(|(path, bytes)| {
@@ -85,6 +86,13 @@ impl Lab {
             let bytes = match name.as_str() {
                 "metrics.jsonl" => text().lines().map(timeless).collect::<String>().into_bytes(),
                 "summary.json" => timeless(&text()).into_bytes(),
+                "metrics.csv" => text().lines().map(without_last_two).collect::<String>().into(),
+                "report.html" => text()
+                    .lines()
+                    .filter(|l| !l.starts_with("<p>Time: "))
+                    .collect::<String>()
+                    .into(),
+                "events.out.tfevents.0.abn" => bytes.len().to_string().into_bytes(),
                 "recipe.toml" => {
                     text().lines().filter(|l| !l.starts_with('#')).collect::<String>().into_bytes()
                 }
@@ -117,6 +125,12 @@ fn timeless(line: &str) -> String {
         object.remove(time).unwrap_or_else(|| panic!("no {time} in {line}"));
     }
     serde_json::to_string(&object).unwrap() + "\n"
+}
+
+/// A line of `metrics.csv` without its times.
+fn without_last_two(line: &str) -> String {
+    let fields: Vec<_> = line.split(',').collect();
+    fields[..fields.len() - 2].join(",") + "\n"
 }
 
 fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::svg::escape;
+use super::svg::escape;
 
 /// An HTML document in the making.
 pub struct Page {
