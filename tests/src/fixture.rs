@@ -172,36 +172,7 @@ impl Fixture {
     /// # Errors
     /// None but candle's own.
     pub fn initial_weights(&self) -> Result<BTreeMap<String, Tensor>> {
-        let mut weights = BTreeMap::new();
-        for (name, shape) in &self.parameters {
-            let (offset, scale) = self.distribution(name, shape);
-            let count = shape.iter().product();
-            let values = hashed(name).take(count).map(|u| (offset + u * scale) as f32);
-            let values: Vec<f32> = values.collect();
-            let tensor = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?;
-            weights.insert(name.clone(), tensor);
-        }
-        for (name, shape) in &self.buffers {
-            let value: f32 = if name.ends_with("running_var") { 1.0 } else { 0.0 };
-            let tensor = Tensor::full(value, shape.as_slice(), &Device::Cpu)?;
-            weights.insert(name.clone(), tensor);
-        }
-        Ok(weights)
-    }
-
-    /// Offset and scale of a parameter's hashed values.
-    fn distribution(&self, name: &str, shape: &[usize]) -> (f64, f64) {
-        match *shape {
-            [_, channels, height, width] => {
-                (0.0, (6.0 / (channels * height * width) as f64).sqrt())
-            }
-            [_, columns] => (0.0, (1.0 / columns as f64).sqrt()),
-            _ => {
-                let (layer, kind) = name.rsplit_once('.').unwrap_or(("", name));
-                let batch_norm = self.buffers.contains_key(&format!("{layer}.running_mean"));
-                if batch_norm && kind == "weight" { (1.0, 0.2) } else { (0.0, 0.1) }
-            }
-        }
+        hash_defined(&self.parameters, &self.buffers)
     }
 
     /// The batch of images (N, 3, H, W), f32.
@@ -209,10 +180,7 @@ impl Fixture {
     /// # Errors
     /// None but candle's own.
     pub fn images(&self) -> Result<Tensor> {
-        let shape = (self.batch, 3, self.image_size, self.image_size);
-        let count = self.batch * 3 * self.image_size * self.image_size;
-        let values: Vec<f32> = hashed("input").take(count).map(|u| (u * 1.7) as f32).collect();
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        images(self.batch, self.image_size)
     }
 
     /// The batch's labels (N), u32.
@@ -226,6 +194,54 @@ impl Fixture {
             .collect();
         Ok(Tensor::new(labels, &Device::Cpu)?)
     }
+}
+
+/// Weights of these shapes, f32: parameters by the hash of their names, statistics 0 and 1.
+///
+/// # Errors
+/// None but candle's own.
+pub fn hash_defined(
+    parameters: &BTreeMap<String, Vec<usize>>,
+    buffers: &BTreeMap<String, Vec<usize>>,
+) -> Result<BTreeMap<String, Tensor>> {
+    let mut weights = BTreeMap::new();
+    for (name, shape) in parameters {
+        let (offset, scale) = distribution(name, shape, buffers);
+        let count = shape.iter().product();
+        let values = hashed(name).take(count).map(|u| (offset + u * scale) as f32);
+        let values: Vec<f32> = values.collect();
+        let tensor = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?;
+        weights.insert(name.clone(), tensor);
+    }
+    for (name, shape) in buffers {
+        let value: f32 = if name.ends_with("running_var") { 1.0 } else { 0.0 };
+        let tensor = Tensor::full(value, shape.as_slice(), &Device::Cpu)?;
+        weights.insert(name.clone(), tensor);
+    }
+    Ok(weights)
+}
+
+/// Offset and scale of a parameter's hashed values.
+fn distribution(name: &str, shape: &[usize], buffers: &BTreeMap<String, Vec<usize>>) -> (f64, f64) {
+    match *shape {
+        [_, channels, height, width] => (0.0, (6.0 / (channels * height * width) as f64).sqrt()),
+        [_, columns] => (0.0, (1.0 / columns as f64).sqrt()),
+        _ => {
+            let (layer, kind) = name.rsplit_once('.').unwrap_or(("", name));
+            let batch_norm = buffers.contains_key(&format!("{layer}.running_mean"));
+            if batch_norm && kind == "weight" { (1.0, 0.2) } else { (0.0, 0.1) }
+        }
+    }
+}
+
+/// A batch of images (N, 3, size, size), f32.
+///
+/// # Errors
+/// None but candle's own.
+pub fn images(batch: usize, size: usize) -> Result<Tensor> {
+    let count = batch * 3 * size * size;
+    let values: Vec<f32> = hashed("input").take(count).map(|u| (u * 1.7) as f32).collect();
+    Ok(Tensor::from_vec(values, (batch, 3, size, size), &Device::Cpu)?)
 }
 
 /// Numbers of a name: SplitMix64 from the name's FNV-1a hash.

@@ -76,7 +76,7 @@ impl CifarResNeXt {
                 let vb = vb.pp(format!("{name}_bottleneck_{i}"));
                 bottleneck(from, width, to, stride, config.cardinality, options, &vb)
             });
-            Ok::<_, Error>(Stage::new(blocks.collect::<Result<_>>()?))
+            Ok::<_, Error>(Stage::new(vb.prefix(), blocks.collect::<Result<_>>()?))
         };
         let trunk = || stage(c2, 4 * d1, c3, 1, "stage_att");
         let classifier = vb.pp("classifier");
@@ -114,7 +114,7 @@ fn bottleneck(
     } else {
         None
     };
-    Ok(ResidualBlock::new(branch, shortcut))
+    Ok(ResidualBlock::new(vb.prefix(), branch, shortcut))
 }
 
 impl Backbone for CifarResNeXt {

@@ -4,7 +4,7 @@
 use abn_core::layers::{
     BatchNorm2d, BatchNormConfig, Conv2d, ConvNorm, Dropout, LinearInit, conv1x1, conv3x3,
 };
-use abn_core::{Backbone, Error, Mode, Result};
+use abn_core::{Backbone, Error, Mode, Result, observe};
 use abn_ops::{Conv2dConfig, Pool2dConfig, Tracked};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -35,7 +35,10 @@ pub(crate) struct LayerNames {
 }
 
 /// Layers that each see what all before them gave, and the block's input.
-pub(crate) struct DenseBlock(Vec<DenseLayer>);
+pub(crate) struct DenseBlock {
+    name: String,
+    layers: Vec<DenseLayer>,
+}
 
 impl DenseBlock {
     /// From `from` to `from` + `count`·`growth` channels.
@@ -63,17 +66,17 @@ impl DenseBlock {
                 dropout: Dropout::new(options.dropout, &vb),
             })
         };
-        Ok(Self((0..count).map(layer).collect::<Result<_>>()?))
+        Ok(Self { name: vb.prefix(), layers: (0..count).map(layer).collect::<Result<_>>()? })
     }
 
     pub(crate) fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
         let mut x = x.clone();
-        for DenseLayer { norm1, conv1, conv2, dropout } in &self.0 {
+        for DenseLayer { norm1, conv1, conv2, dropout } in &self.layers {
             let y = conv1.forward(&norm1.forward(&x, None, true, mode)?, None, true, mode)?;
             let y = dropout.forward(&conv2.forward(&y)?, mode)?;
             x = abn_ops::concat(&[&x, &y])?;
         }
-        Ok(x)
+        Ok(observe::offer(&self.name, x))
     }
 }
 

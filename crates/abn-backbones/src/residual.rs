@@ -1,7 +1,7 @@
 //! Residual blocks and the stages made of them.
 
 use abn_core::layers::{BatchNorm2d, BatchNormConfig, Conv2d, ConvNorm, conv1x1, conv3x3};
-use abn_core::{Mode, Result};
+use abn_core::{Mode, Result, observe};
 use abn_ops::{Conv2dConfig, Tracked};
 use candle_nn::VarBuilder;
 
@@ -11,14 +11,16 @@ use crate::squeeze::Squeeze;
 /// the last with ReLU, and perhaps squeeze-and-excitation after them; the shortcut is x itself or
 /// a 1×1 convolution with batch norm.
 pub(crate) struct ResidualBlock {
+    name: String,
     branch: Vec<ConvNorm>,
     squeeze: Option<Squeeze>,
     shortcut: Option<ConvNorm>,
 }
 
 impl ResidualBlock {
-    pub(crate) fn new(branch: Vec<ConvNorm>, shortcut: Option<ConvNorm>) -> Self {
-        Self { branch, squeeze: None, shortcut }
+    /// A block of that full name.
+    pub(crate) fn new(name: String, branch: Vec<ConvNorm>, shortcut: Option<ConvNorm>) -> Self {
+        Self { name, branch, squeeze: None, shortcut }
     }
 
     fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
@@ -41,24 +43,28 @@ impl ResidualBlock {
                 _ => layer.forward(&y, last.then_some(shortcut), true, mode)?,
             };
         }
-        Ok(y)
+        Ok(observe::offer(&self.name, y))
     }
 }
 
 /// Residual blocks one after the other.
-pub(crate) struct Stage(Vec<ResidualBlock>);
+pub(crate) struct Stage {
+    name: String,
+    blocks: Vec<ResidualBlock>,
+}
 
 impl Stage {
-    pub(crate) fn new(blocks: Vec<ResidualBlock>) -> Self {
-        Self(blocks)
+    /// A stage of that full name.
+    pub(crate) fn new(name: String, blocks: Vec<ResidualBlock>) -> Self {
+        Self { name, blocks }
     }
 
     pub(crate) fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
         let mut x = x.clone();
-        for block in &self.0 {
+        for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
-        Ok(x)
+        Ok(observe::offer(&self.name, x))
     }
 }
 
@@ -142,7 +148,7 @@ impl Blocks {
         } else {
             None
         };
-        Ok(ResidualBlock { branch, squeeze, shortcut })
+        Ok(ResidualBlock { name: vb.prefix(), branch, squeeze, shortcut })
     }
 
     /// `count` blocks (`0`, `1`, …), of which the first may change the channels and the size.
@@ -159,6 +165,6 @@ impl Blocks {
             let (from, stride) = if i == 0 { (from, stride) } else { (to, 1) };
             self.block(from, planes, stride, &vb.pp(i))
         });
-        Ok(Stage::new(blocks.collect::<Result<_>>()?))
+        Ok(Stage::new(vb.prefix(), blocks.collect::<Result<_>>()?))
     }
 }

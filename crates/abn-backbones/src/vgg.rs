@@ -4,7 +4,7 @@
 use abn_core::layers::{
     BatchNorm2d, BatchNormConfig, Conv2d, Dropout, Linear, LinearInit, conv3x3,
 };
-use abn_core::{Backbone, Error, Mode, Result};
+use abn_core::{Backbone, Error, Mode, Result, observe};
 use abn_ops::{Pool2dConfig, Tracked};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -164,6 +164,8 @@ impl Vgg {
 
 /// `ReLU(norm?(conv(x)))`
 struct Layer {
+    /// Of the ReLU, in the sequence.
+    name: String,
     conv: Conv2d,
     norm: Option<BatchNorm2d>,
 }
@@ -171,10 +173,11 @@ struct Layer {
 impl Layer {
     fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
         let x = self.conv.forward(x)?;
-        match &self.norm {
-            Some(norm) => norm.forward(&x, None, true, mode),
-            None => Ok(abn_ops::relu(&x)?),
-        }
+        let y = match &self.norm {
+            Some(norm) => norm.forward(&x, None, true, mode)?,
+            None => abn_ops::relu(&x)?,
+        };
+        Ok(observe::offer(&self.name, y))
     }
 }
 
@@ -190,7 +193,8 @@ impl Sequence<'_> {
     fn layer(&self, from: usize, to: usize, index: usize) -> Result<Layer> {
         let conv = conv3x3(from, to, 1, self.vb.pp(index))?.with_bias(self.vb.pp(index))?;
         let norm = self.norm.map(|norm| BatchNorm2d::new(to, norm, self.vb.pp(index + 1)));
-        Ok(Layer { conv, norm: norm.transpose()? })
+        let name = self.vb.pp(index + self.step() - 1).prefix();
+        Ok(Layer { name, conv, norm: norm.transpose()? })
     }
 
     /// From one convolution to the next.

@@ -1,7 +1,7 @@
 //! Wide ResNet: Zagoruyko and Komodakis, "Wide Residual Networks", table 1.
 
 use abn_core::layers::{BatchNorm2d, Conv2d, Dropout, LinearInit, conv1x1, conv3x3};
-use abn_core::{Backbone, Error, Mode, Result};
+use abn_core::{Backbone, Error, Mode, Result, observe};
 use abn_ops::Tracked;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -92,7 +92,10 @@ impl Backbone for WideResNet {
     }
 }
 
-struct Stage(Vec<Block>);
+struct Stage {
+    name: String,
+    blocks: Vec<Block>,
+}
 
 impl Stage {
     fn new(
@@ -107,20 +110,21 @@ impl Stage {
             let (from, stride) = if i == 0 { (from, stride) } else { (to, 1) };
             Block::new(from, to, stride, options, vb.pp(i))
         });
-        Ok(Self(blocks.collect::<Result<_>>()?))
+        Ok(Self { name: vb.prefix(), blocks: blocks.collect::<Result<_>>()? })
     }
 
     fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
         let mut x = x.clone();
-        for block in &self.0 {
+        for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
-        Ok(x)
+        Ok(observe::offer(&self.name, x))
     }
 }
 
 /// Batch norm, ReLU, 3×3 convolution, twice, with dropout before the second convolution.
 struct Block {
+    name: String,
     bn1: BatchNorm2d,
     conv1: Conv2d,
     bn2: BatchNorm2d,
@@ -139,6 +143,7 @@ impl Block {
     ) -> Result<Self> {
         let shortcut = || conv1x1(from, to, stride, vb.pp("convShortcut"));
         Ok(Self {
+            name: vb.prefix(),
             bn1: BatchNorm2d::new(from, options.norm, vb.pp("bn1"))?,
             conv1: conv3x3(from, to, stride, vb.pp("conv1"))?,
             bn2: BatchNorm2d::new(to, options.norm, vb.pp("bn2"))?,
@@ -154,9 +159,10 @@ impl Block {
         let y = self.bn2.forward(&y, None, true, mode)?;
         let y = self.conv2.forward(&self.dropout.forward(&y, mode)?)?;
         // A projection sees the activated input, an identity the raw one.
-        match &self.shortcut {
-            Some(shortcut) => Ok(abn_ops::add(&shortcut.forward(&active)?, &y)?),
-            None => Ok(abn_ops::add(x, &y)?),
-        }
+        let sum = match &self.shortcut {
+            Some(shortcut) => abn_ops::add(&shortcut.forward(&active)?, &y)?,
+            None => abn_ops::add(x, &y)?,
+        };
+        Ok(observe::offer(&self.name, sum))
     }
 }

@@ -6,7 +6,8 @@ use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::layers::{Conv2d, Linear, LinearInit, conv3x3};
-use crate::{Backbone, Classifier, Features, Mode, Result};
+use crate::model::LAST;
+use crate::{Backbone, Classifier, Features, Mode, Result, observe};
 
 /// A backbone whose fully connected layers have given way to a 3×3 convolution with ReLU
 /// (`cam_conv`, as wide as the feature map before it), the mean of each channel and one linear
@@ -37,7 +38,7 @@ impl<B: Backbone> Classifier for Cam<B> {
     fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
         let feature = self.backbone.extract(image, mode)?;
         let last = self.cam_conv.forward(&self.backbone.deepen(&feature, mode)?)?;
-        Ok(Features { last: abn_ops::relu(&last)?, attention: None })
+        Ok(Features { last: observe::offer(LAST, abn_ops::relu(&last)?), attention: None })
     }
 
     fn classify(&self, last: &Tracked, _: Mode) -> Result<Tracked> {

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 
 use crate::init::derive_seed;
-use crate::{Mode, Result};
+use crate::{Mode, Result, observe};
 
 /// Two-dimensional convolution, `torch.nn.Conv2d`: `weight` (Co, Ci/groups, KH, KW) and, if asked
 /// for, `bias` (Co).
@@ -13,6 +13,7 @@ use crate::{Mode, Result};
 /// Weights start from N(0, 2 / (KH·KW·Co)) (He et al. 2015, fan out) and biases from 0, as
 /// torchvision's and the authors' networks do.
 pub struct Conv2d {
+    name: String,
     weight: Tracked,
     bias: Option<Tracked>,
     config: Conv2dConfig,
@@ -34,7 +35,7 @@ impl Conv2d {
         let init = Init::Randn { mean: 0.0, stdev: (2.0 / fan_out as f64).sqrt() };
         let shape = (out_channels, in_channels / config.groups.max(1), kernel, kernel);
         let weight = Tracked::parameter(vb.get_with_hints(shape, "weight", init)?);
-        Ok(Self { weight, bias: None, config })
+        Ok(Self { name: vb.prefix(), weight, bias: None, config })
     }
 
     /// Adds a bias.
@@ -53,7 +54,8 @@ impl Conv2d {
     /// # Errors
     /// If the input does not have Ci channels or is smaller than the kernel.
     pub fn forward(&self, x: &Tracked) -> Result<Tracked> {
-        Ok(abn_ops::conv2d(x, &self.weight, self.bias.as_ref(), &self.config)?)
+        let y = abn_ops::conv2d(x, &self.weight, self.bias.as_ref(), &self.config)?;
+        Ok(observe::offer(&self.name, y))
     }
 }
 

@@ -19,6 +19,8 @@ mod init;
 pub mod layers;
 mod loss;
 mod model;
+
+pub mod observe;
 mod params;
 pub mod weights;
 
@@ -30,5 +32,8 @@ pub use backbone::{Backbone, Mode};
 pub use cam::{Cam, class_activation_maps};
 pub use error::{Error, Result};
 pub use loss::{Loss, loss, smoothed_loss};
-pub use model::{Abn, Attention, Baseline, Classifier, Control, Features, Output};
+pub use model::{
+    ATTENDED, Abn, Attention, Baseline, Classifier, Control, EXTRACTOR, Features, LAST, Output,
+    TRUNK,
+};
 pub use params::{LoadReport, ParamStore};

@@ -4,7 +4,16 @@ use abn_ops::Tracked;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
-use crate::{AttentionBranch, AttentionConfig, Backbone, Error, Mechanism, Mode, Result};
+use crate::{AttentionBranch, AttentionConfig, Backbone, Error, Mechanism, Mode, Result, observe};
+
+/// Name under which every model [offers](observe::offer) the feature extractor's map g(x).
+pub const EXTRACTOR: &str = "extractor";
+/// Name of the attention branch's trunk.
+pub const TRUNK: &str = "attention_trunk";
+/// Name of the feature map weighted by the attention map.
+pub const ATTENDED: &str = "attended";
+/// Name of the last feature map, [`Features::last`].
+pub const LAST: &str = "last";
 
 /// What a classifier answers.
 pub struct Output {
@@ -78,8 +87,9 @@ impl<B: Backbone> Baseline<B> {
 
 impl<B: Backbone> Classifier for Baseline<B> {
     fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
-        let feature = self.backbone.extract(image, mode)?;
-        Ok(Features { last: self.backbone.deepen(&feature, mode)?, attention: None })
+        let feature = observe::offer(EXTRACTOR, self.backbone.extract(image, mode)?);
+        let last = observe::offer(LAST, self.backbone.deepen(&feature, mode)?);
+        Ok(Features { last, attention: None })
     }
 
     fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
@@ -119,11 +129,11 @@ impl<B: Backbone> Abn<B> {
 
 impl<B: Backbone> Classifier for Abn<B> {
     fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
-        let feature = self.backbone.extract(image, mode)?;
-        let trunk = self.backbone.attention_trunk(&feature, mode)?;
+        let feature = observe::offer(EXTRACTOR, self.backbone.extract(image, mode)?);
+        let trunk = observe::offer(TRUNK, self.backbone.attention_trunk(&feature, mode)?);
         let (logits, map) = self.branch.forward(&trunk, mode)?;
-        let attended = self.mechanism.apply(&feature, &map)?;
-        let last = self.backbone.deepen(&attended, mode)?;
+        let attended = observe::offer(ATTENDED, self.mechanism.apply(&feature, &map)?);
+        let last = observe::offer(LAST, self.backbone.deepen(&attended, mode)?);
         // One channel: (N, h, w, 1) and (N, 1, h, w) are the same numbers in the same order.
         let (n, h, w) = (map.dims()[0], map.dims()[1], map.dims()[2]);
         let map = abn_ops::reshape(&map, (n, 1, h, w))?;
@@ -158,10 +168,10 @@ impl<B: Backbone> Control<B> {
 impl<B: Backbone> Classifier for Control<B> {
     fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
         let Abn { backbone, branch, mechanism } = &self.0;
-        let feature = backbone.extract(image, mode)?;
-        let trunk = backbone.attention_trunk(&feature, mode)?;
+        let feature = observe::offer(EXTRACTOR, backbone.extract(image, mode)?);
+        let trunk = observe::offer(TRUNK, backbone.attention_trunk(&feature, mode)?);
         let logits = branch.scores(&branch.respond(&trunk, mode)?)?;
-        let last = backbone.deepen(&feature, mode)?;
+        let last = observe::offer(LAST, backbone.deepen(&feature, mode)?);
         let (n, h, w) = (feature.dims()[0], feature.dims()[1], feature.dims()[2]);
         let (dtype, device) = (feature.value().dtype(), feature.value().device());
         let map = Tensor::full(mechanism.neutral() as f32, (n, 1, h, w), device)?;
