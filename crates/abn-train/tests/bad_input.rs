@@ -59,8 +59,8 @@ fn an_unknown_model_gets_the_nearest_names() {
         "unknown model `resmet20`",
         "`resnet20`",
     ]);
-    lab.run(&["train", "--model", "vgg16", "--out", "run"])
-        .fails_naming(&["unknown model `vgg16`", "`vgg16-bn`"]);
+    lab.run(&["train", "--model", "vgg-16", "--out", "run"])
+        .fails_naming(&["unknown model `vgg-16`", "`vgg16`"]);
     assert!(!lab.path("run").exists());
 }
 
