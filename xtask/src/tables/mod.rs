@@ -61,7 +61,8 @@ struct Planned {
 
 /// Reproduces `table1` or `table2`: trains what is not yet trained and writes the table.
 pub fn run(name: &str, args: &Args) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let profile = if args.quick { format!("{name}-quick") } else { name.to_owned() };
     let mut table = TableFile::load(&root.join(format!("recipes/{profile}.toml")))?;
     table.dataset =

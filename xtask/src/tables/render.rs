@@ -119,6 +119,9 @@ pub fn text(results: &Results) -> String {
         line.trim_end().to_owned() + "\n"
     };
     let mut out = format!("{}\n", results.title);
+    if !results.notice.is_empty() {
+        let _ = writeln!(out, "{}", results.notice);
+    }
     for dataset in &results.datasets {
         let _ = writeln!(out, "\n{}", dataset_line(dataset));
         out += &line(&HEAD.map(String::from));
