@@ -172,13 +172,21 @@ fn charts(results: &Results, outcomes: &[Outcome]) -> Result<Vec<(String, String
             networks.push((family, dataset));
         }
     }
+    // A variant has one colour throughout, though not every network has every variant.
+    let mut variants: Vec<&str> = Vec::new();
+    for row in &results.rows {
+        if !variants.contains(&row.variant.as_str()) {
+            variants.push(&row.variant);
+        }
+    }
     let mut charts = Vec::new();
     for network in networks {
         let (mut loss, mut error) = (Vec::new(), Vec::new());
         let rows = results.rows.iter().enumerate();
         let rows = rows.filter(|(_, row)| (row.family.as_str(), row.dataset.as_str()) == network);
-        for (class, (cell, row)) in rows.enumerate() {
+        for (cell, row) in rows {
             let Some(outcome) = outcomes.iter().find(|o| o.cell == cell) else { continue };
+            let class = variants.iter().position(|v| *v == row.variant).unwrap_or(0);
             let metrics = Metrics::read(&RunFolder::new(&outcome.folder).metrics())?;
             let series = |value: &dyn Fn(&Metrics) -> f64| Series {
                 name: row.variant_title.clone(),

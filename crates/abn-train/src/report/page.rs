@@ -125,7 +125,7 @@ h1 { font-size: 1.6rem; line-height: 1.25; } h2 { margin-top: 2.4rem; font-size:
 .notice { background: var(--soft); border-left: 4px solid var(--b); padding: 10px 14px; border-radius: 4px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 7px 12px; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
+th, td { padding: 7px 8px; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
 th { font-size: .85rem; color: var(--dim); } th:first-child, td:first-child { text-align: left; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 20px; }
 figure { margin: 0; } figcaption { font-size: .85rem; color: var(--dim); }
