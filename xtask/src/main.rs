@@ -7,9 +7,11 @@ mod regress;
 mod tables;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_train::report::{page, svg};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 #[derive(Parser)]
@@ -41,6 +43,23 @@ fn main() -> ExitCode {
     }
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
+}
+
+/// A flag that the first Ctrl-C sets, saying `message` if there is one; the second ends the process, which runs
+/// and downloads survive.
+fn stop_on_ctrl_c(message: &'static str) -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        if !message.is_empty() {
+            eprintln!("{message}");
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
 }
 
 fn run(command: Command) -> Result<()> {

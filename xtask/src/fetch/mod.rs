@@ -16,8 +16,7 @@ use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -84,7 +83,7 @@ pub fn run(args: &Args) -> Result<()> {
     ensure!(args.to.is_none() || args.datasets.len() == 1, "--to takes one dataset");
     let manifests = args.datasets.iter().map(|name| Manifest::find(name));
     let manifests = manifests.collect::<Result<Vec<_>>>()?;
-    let stop = stop_on_ctrl_c()?;
+    let stop = crate::stop_on_ctrl_c("")?;
     let client = Client::new();
     for manifest in &manifests {
         let fetch = Fetch {
@@ -101,19 +100,6 @@ pub fn run(args: &Args) -> Result<()> {
         fetch.dataset(manifest).with_context(|| manifest.name.clone())?;
     }
     Ok(())
-}
-
-/// A flag that the first Ctrl-C sets; the second ends the process, which a download survives.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(crate::INTERRUPTED.into());
-        }
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(stop)
 }
 
 fn list() -> Result<()> {

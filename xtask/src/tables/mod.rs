@@ -10,8 +10,6 @@ mod results;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_train::{Recipe, TrainOptions, train};
 use anyhow::{Context, Result, bail};
@@ -102,7 +100,9 @@ pub fn run(name: &str, args: &Args) -> Result<()> {
     plan.retain(here);
     let options = TrainOptions {
         force: args.force,
-        stop: stop_on_ctrl_c()?,
+        stop: crate::stop_on_ctrl_c(
+            "\nfinishing the step and saving; the same command goes on from there",
+        )?,
         command: format!(
             "cargo xtask reproduce-{name}{}",
             if args.quick { " --quick" } else { "" }
@@ -213,20 +213,6 @@ fn write(results: &Results, outcomes: &[Outcome], name: &str, out: &Path) -> Res
         first.sheet()?.save(out.join("attention.png"))?;
     }
     Ok(())
-}
-
-/// A flag that the first Ctrl-C sets; the second ends the process, which a run survives.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(crate::INTERRUPTED.into());
-        }
-        eprintln!("\nfinishing the step and saving; the same command goes on from there");
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(stop)
 }
 
 #[cfg(test)]
