@@ -7,8 +7,6 @@ from standard input and answers each with the seconds of N epochs; `quit` ends i
 """
 
 import argparse
-import json
-import sys
 import time
 
 import torch
@@ -16,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from bench_train import peak_rss_bytes
+import worker
 
 
 def main():
@@ -42,15 +40,7 @@ def main():
         assert count == len(data)
         return time.perf_counter() - start
 
-    print(json.dumps({"ready": args.root, "torch": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        command = line.split()
-        if command == ["quit"]:
-            break
-        if len(command) != 2 or command[0] != "step":
-            sys.exit(f"expected `step N` or `quit`, got {line!r}")
-        print(json.dumps({"seconds": [epoch() for _ in range(int(command[1]))]}), flush=True)
-    print(json.dumps({"peak_rss_bytes": peak_rss_bytes()}), flush=True)
+    worker.serve(args.root, epoch)
 
 
 if __name__ == "__main__":

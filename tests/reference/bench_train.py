@@ -8,14 +8,12 @@ eager, float32, 100 classes, 32×32. The driver decides when steps run, so that 
 """
 
 import argparse
-import json
-import pathlib
-import sys
 import time
 
 import torch
 
 import models
+import worker
 
 CLASSES = 100
 # The driver names the network and the batch.
@@ -25,16 +23,6 @@ BUILDERS = {
     "wrn-16-4": lambda: models.WideResNet(16, 4, CLASSES),
     "resnext29-8x64d": lambda: models.CifarResNeXt(29, 8, 4, CLASSES),
 }
-
-
-def peak_rss_bytes():
-    """Of this process alone; `getrusage` would count what its parent held when it started it."""
-    try:
-        status = pathlib.Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024
 
 
 def main():
@@ -58,15 +46,7 @@ def main():
         optimizer.step()
         return time.perf_counter() - start
 
-    print(json.dumps({"ready": args.network, "torch": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        command = line.split()
-        if command == ["quit"]:
-            break
-        if len(command) != 2 or command[0] != "step":
-            sys.exit(f"expected `step N` or `quit`, got {line!r}")
-        print(json.dumps({"seconds": [step() for _ in range(int(command[1]))]}), flush=True)
-    print(json.dumps({"peak_rss_bytes": peak_rss_bytes()}), flush=True)
+    worker.serve(args.network, step)
 
 
 if __name__ == "__main__":
