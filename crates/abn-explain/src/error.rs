@@ -60,6 +60,9 @@ pub enum Error {
          build it as `cam`, or use Grad-CAM"
     )]
     NoClassWeights,
+    /// Something to be measured that cannot be.
+    #[error("cannot measure faithfulness: {0}")]
+    Measure(String),
     /// A name that no method has.
     #[error("unknown method `{name}`; the methods are {known}")]
     UnknownMethod {

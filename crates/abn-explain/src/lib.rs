@@ -2,7 +2,8 @@
 //! LayerCAM, guided backprop and Guided Grad-CAM, for any model and any of its layers.
 //!
 //! Every method is an [`Explain`]: it takes a batch of images and a class for each, and gives a map
-//! (N, h, w). A method is a property of one pass: the model is borrowed, never changed.
+//! (N, h, w). A method is a property of one pass: the model is borrowed, never changed. How far a map can be
+//! believed is measured in [`faithfulness`].
 //!
 //! ```
 //! use abn_backbones::{BuildOptions, Variant, find};
@@ -28,9 +29,11 @@
 mod attention;
 mod class_activation;
 mod error;
+pub mod faithfulness;
 mod grad_cam;
 mod guided;
 mod method;
+mod random;
 pub mod resize;
 mod target;
 #[cfg(test)]
@@ -42,4 +45,5 @@ pub use error::{Error, Result};
 pub use grad_cam::{GradCam, Weighting};
 pub use guided::{GuidedBackprop, GuidedGradCam};
 pub use method::{Explain, Method, layers};
+pub use random::RandomMap;
 pub use target::Branch;
