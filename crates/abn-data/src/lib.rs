@@ -38,6 +38,7 @@ mod memory;
 mod mnist;
 mod open;
 mod places;
+pub mod planted;
 mod resize;
 pub mod rng;
 mod subset;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::dataset::Splits;
 use crate::error::{Error, Result};
-use crate::{cifar, fashion_mnist, folder, imagenet, mnist, svhn};
+use crate::{cifar, fashion_mnist, folder, imagenet, mnist, planted, svhn};
 
 /// A dataset that [`open`] knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct DatasetInfo {
 }
 
 /// Every dataset that [`open`] knows.
-pub const DATASETS: [DatasetInfo; 9] = [
+pub const DATASETS: [DatasetInfo; 10] = [
     DatasetInfo {
         name: "fashion-mnist-mini",
         summary: "10,000 training and 2,000 test images of Fashion-MNIST, compiled in",
@@ -50,6 +50,10 @@ pub const DATASETS: [DatasetInfo; 9] = [
         summary: "ILSVRC2012, 1,281,167 and 50,000 photographs: train/<wnid>/ and val/",
     },
     DatasetInfo {
+        name: "planted",
+        summary: "10,000 and 1,000 drawn images: a shape among clutter, and where it is",
+    },
+    DatasetInfo {
         name: "folder",
         summary: "your own images: <data folder>/[{train,test}/]<class>/*.{png,jpg,jpeg}",
     },
@@ -62,6 +66,7 @@ pub const DATASETS: [DatasetInfo; 9] = [
 /// | name | files |
 /// | --- | --- |
 /// | `fashion-mnist-mini` | none, but feature `embedded` |
+/// | `planted` | none: drawn when asked for ([`planted`]) |
 /// | `fashion-mnist`, `mnist` | the four idx files, plain or `.gz`; also in torchvision's `FashionMNIST/raw/`, `MNIST/raw/`. Fashion-MNIST is also found where Debian puts it |
 /// | `cifar10`, `cifar100` | `cifar-10-batches-bin/` or `cifar-10-batches-py/` (`cifar-100-binary/`, `cifar-100-python/`), or what is in it |
 /// | `svhn`, `svhn-extra` | `train_32x32.mat`, `test_32x32.mat`, and `extra_32x32.mat` |
@@ -74,6 +79,7 @@ pub const DATASETS: [DatasetInfo; 9] = [
 pub fn open(name: &str, data_dir: Option<&Path>) -> Result<Splits> {
     match name {
         "fashion-mnist-mini" => fashion_mnist::mini(),
+        "planted" => Ok(planted::splits()),
         "fashion-mnist" => fashion_mnist::full(data_dir),
         "mnist" => mnist::splits(data_dir),
         "cifar10" => cifar::splits(&cifar::CIFAR10, data_dir),

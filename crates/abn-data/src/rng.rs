@@ -13,6 +13,8 @@ pub enum Purpose {
     Order,
     /// Crop and flip of one sample.
     Augment,
+    /// An image of planted shapes; the seed tells the split.
+    Planted,
 }
 
 /// A ChaCha8 stream.
@@ -25,6 +27,7 @@ impl Stream {
         let tag = match purpose {
             Purpose::Order => *b"abnorder",
             Purpose::Augment => *b"abnaugmt",
+            Purpose::Planted => *b"abnplant",
         };
         let mut key = [0; 32];
         key[..8].copy_from_slice(&tag);
