@@ -71,6 +71,30 @@ pub enum Error {
         /// The names there are.
         known: String,
     },
+    /// A map whose values do not fit its size.
+    #[error("a map of {width}×{height} with {values} values that reaches {reach} of the image")]
+    Heatmap {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// How many values were given.
+        values: usize,
+        /// Side of what the map covers over the side of the image; expected above 0.
+        reach: f32,
+    },
+    /// A name that no colour map has.
+    #[error("unknown colour map `{name}`; the colour maps are {known}")]
+    UnknownColours {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A picture could not be written.
+    #[cfg(feature = "pictures")]
+    #[error(transparent)]
+    Png(#[from] image::ImageError),
 }
 
 /// The crate's result type.

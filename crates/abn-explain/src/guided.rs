@@ -4,7 +4,7 @@ use abn_core::{Classifier, Mode};
 use abn_ops::{Tracked, frozen, guided};
 use candle_core::Tensor;
 
-use crate::{Branch, Explain, GradCam, Result, target};
+use crate::{Branch, Explain, Explained, GradCam, Result, target};
 
 /// Guided backpropagation (Springenberg et al. 2015): the gradient of a class's score with respect
 /// to the image, through ReLUs that pass positive gradients only.
@@ -47,6 +47,16 @@ impl Explain for GuidedBackprop {
     fn maps(&self, model: &dyn Classifier, images: &Tensor, classes: &[u32]) -> Result<Tensor> {
         magnitude(&self.gradients(model, images, classes)?)
     }
+
+    fn explain(
+        &self,
+        model: &dyn Classifier,
+        images: &Tensor,
+        classes: &[u32],
+    ) -> Result<Explained> {
+        let gradients = self.gradients(model, images, classes)?;
+        Ok(Explained { maps: magnitude(&gradients)?, gradients: Some(gradients) })
+    }
 }
 
 /// Guided Grad-CAM (Selvaraju et al. 2017): guided backprop where Grad-CAM looks.
@@ -78,5 +88,15 @@ impl GuidedGradCam {
 impl Explain for GuidedGradCam {
     fn maps(&self, model: &dyn Classifier, images: &Tensor, classes: &[u32]) -> Result<Tensor> {
         magnitude(&self.gradients(model, images, classes)?)
+    }
+
+    fn explain(
+        &self,
+        model: &dyn Classifier,
+        images: &Tensor,
+        classes: &[u32],
+    ) -> Result<Explained> {
+        let gradients = self.gradients(model, images, classes)?;
+        Ok(Explained { maps: magnitude(&gradients)?, gradients: Some(gradients) })
     }
 }

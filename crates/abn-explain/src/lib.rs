@@ -3,7 +3,7 @@
 //!
 //! Every method is an [`Explain`]: it takes a batch of images and a class for each, and gives a map
 //! (N, h, w). A method is a property of one pass: the model is borrowed, never changed. How far a map can be
-//! believed is measured in [`faithfulness`].
+//! believed is measured in [`faithfulness`]; feature `pictures` draws maps over images.
 //!
 //! ```
 //! use abn_backbones::{BuildOptions, Variant, find};
@@ -33,6 +33,8 @@ pub mod faithfulness;
 mod grad_cam;
 mod guided;
 mod method;
+#[cfg(feature = "pictures")]
+pub mod pictures;
 mod random;
 pub mod resize;
 mod target;
@@ -44,6 +46,6 @@ pub use class_activation::ClassActivation;
 pub use error::{Error, Result};
 pub use grad_cam::{GradCam, Weighting};
 pub use guided::{GuidedBackprop, GuidedGradCam};
-pub use method::{Explain, Method, layers};
+pub use method::{Explain, Explained, Method, layers};
 pub use random::RandomMap;
 pub use target::Branch;

@@ -147,6 +147,9 @@ pub enum Error {
     /// From the attention mechanism and parameters.
     #[error(transparent)]
     Core(#[from] abn_core::Error),
+    /// From the explanations and their pictures.
+    #[error(transparent)]
+    Explain(#[from] abn_explain::Error),
     /// From the operations.
     #[error(transparent)]
     Ops(#[from] abn_ops::Error),

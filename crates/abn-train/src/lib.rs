@@ -1,11 +1,12 @@
 //! Training, evaluation and explanation of Attention Branch Networks; the `abn` command.
 //!
 //! A [`Recipe`] says what a run does, [`train`] does it in a folder of its own, [`Run`] opens
-//! what came out, and [`explain`] makes pictures of where the network looked.
+//! what came out; [`abn_explain`] tells and draws where the network looked.
 //!
 //! ```no_run
 //! use std::path::Path;
 //!
+//! use abn_explain::pictures::{ColourMap, enlarged, overlay};
 //! use abn_train::{Recipe, Run, TrainOptions, explain, train};
 //!
 //! # fn main() -> abn_train::Result<()> {
@@ -19,8 +20,8 @@
 //! let (class, probability) = prediction.top(1)[0];
 //! println!("{} ({:.1} %)", run.card.classes[class], 100.0 * probability);
 //! if let Some(map) = &prediction.attention {
-//!     let picture = explain::enlarged(explain::picture(&image)?, 256);
-//!     let looked = explain::overlay(&picture, map); // an `image::RgbImage`
+//!     let picture = enlarged(explain::picture(&image)?, 256);
+//!     let looked = overlay(&picture, map, ColourMap::Jet); // an `image::RgbImage`
 //! }
 //! # Ok(())
 //! # }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use abn_core::{Classifier, Mode, ParamStore};
 use abn_data::Image;
+use abn_explain::pictures::Heatmap;
 use abn_ops::{Tracked, no_grad};
 use candle_core::{DType, Device, Tensor};
 
 use crate::card::Card;
 use crate::checkpoint::{self, MODEL, State};
-use crate::explain::AttentionMap;
 use crate::folder::RunFolder;
 use crate::{Error, Recipe, Result, files};
 
@@ -38,7 +38,7 @@ pub struct Prediction {
     /// Probability of each class, by the perception branch.
     pub probabilities: Vec<f32>,
     /// Where the network looked; a baseline does not tell.
-    pub attention: Option<AttentionMap>,
+    pub attention: Option<Heatmap>,
 }
 
 impl Prediction {
@@ -95,19 +95,15 @@ impl Run {
         let probabilities = abn_ops::softmax(output.logits.value())?.to_vec2::<f32>()?;
         for (index, (probabilities, reach)) in probabilities.into_iter().zip(reaches).enumerate() {
             let attention = match &output.attention {
-                Some(attention) => Some(map(&attention.map.value().get(index)?, reach)?),
+                Some(attention) => {
+                    Some(Heatmap::from_tensor(&attention.map.value().get(index)?, reach)?)
+                }
                 None => None,
             };
             predictions.push(Prediction { probabilities, attention });
         }
         Ok(())
     }
-}
-
-/// A map of shape (1, h, w).
-fn map(map: &Tensor, reach: f32) -> Result<AttentionMap> {
-    let (_, height, width) = map.dims3()?;
-    Ok(AttentionMap { width, height, values: map.flatten_all()?.to_vec1()?, reach })
 }
 
 /// The folder with the weights of a run, or of one of its checkpoints.

@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use abn_data::{Dataset, Sample};
+use abn_explain::pictures::{ColourMap, enlarged, overlay};
 use abn_train::{Metrics, Prediction, Run, RunFolder, explain};
 use anyhow::{Context, Result};
 use image::{ImageFormat, RgbImage, imageops};
@@ -97,9 +98,9 @@ fn one_of_each_class(data: &dyn Dataset) -> Result<Vec<Sample>> {
 }
 
 fn side_by_side(sample: &Sample, prediction: &Prediction) -> Result<(RgbImage, RgbImage)> {
-    let picture = explain::enlarged(explain::picture(&sample.image)?, SIDE);
+    let picture = enlarged(explain::picture(&sample.image)?, SIDE);
     let map = prediction.attention.as_ref().context("an ABN without attention map")?;
-    let overlay = explain::overlay(&picture, map);
+    let overlay = overlay(&picture, map, ColourMap::Jet);
     Ok((picture, overlay))
 }
 

@@ -3,6 +3,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use abn_backbones::Variant;
+use abn_explain::pictures::{ColourMap, enlarged, overlay};
 use abn_train::{Error, Prediction, Run, explain};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -60,8 +61,8 @@ impl ExplainArgs {
             self.image.iter().zip(&targets).zip(&images).zip(&predictions)
         {
             let Some(map) = &prediction.attention else { bail!("the network gave no map") };
-            let picture = explain::enlarged(explain::picture(image)?, READABLE);
-            explain::overlay(&picture, map)
+            let picture = enlarged(explain::picture(image)?, READABLE);
+            overlay(&picture, map, ColourMap::Jet)
                 .save(target)
                 .with_context(|| format!("cannot write {}", target.display()))?;
             describe(&mut text, path, target, prediction, &run.card.classes)?;
