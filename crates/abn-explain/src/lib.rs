@@ -40,6 +40,7 @@ pub mod resize;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod tsne;
 
 pub use attention::Attention;
 pub use class_activation::ClassActivation;
