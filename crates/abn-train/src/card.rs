@@ -3,6 +3,7 @@
 use abn_backbones::{BuildOptions, Cost};
 use abn_core::{Classifier, ParamStore};
 use abn_data::{Dataset, Fit, Image, Normalisation, Splits, Transform};
+use candle_core::{Device, Tensor};
 use image::imageops::{FilterType, resize};
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +124,25 @@ impl Card {
                 "class {label} is {theirs:?} in the dataset, but {ours:?} to the checkpoint's network"
             ))),
         }
+    }
+
+    /// Images of any size as the network's inputs (N, 3, size, size), and how far each input
+    /// reaches over its image, as [`prepare`](Self::prepare) tells.
+    ///
+    /// # Errors
+    /// If an image's bytes do not fit its size.
+    pub fn inputs<'a>(
+        &self,
+        images: impl IntoIterator<Item = &'a Image>,
+    ) -> Result<(Tensor, Vec<f32>)> {
+        let (size, mut inputs, mut reaches) = (self.input.size, Vec::new(), Vec::new());
+        for image in images {
+            let (input, reach) = self.prepare(image)?;
+            inputs.extend(input);
+            reaches.push(reach);
+        }
+        let shape = (reaches.len(), 3, size, size);
+        Ok((Tensor::from_vec(inputs, shape, &Device::Cpu)?, reaches))
     }
 
     /// An image of any size as the network's input, (3, size, size), and how far the input

@@ -8,18 +8,21 @@ use std::time::UNIX_EPOCH;
 use crate::card::Card;
 use crate::evaluation::Confusion;
 use crate::folder::RunFolder;
+use crate::report::gallery::Look;
 use crate::{Metrics, Recipe, Result, csv, files, report, tensorboard};
 
-/// Writes everything, after an epoch.
+/// Writes everything, after an epoch; the page with a gallery after the last.
 pub(crate) fn write(
     folder: &RunFolder,
     recipe: &Recipe,
     card: &Card,
     confusion: &Confusion,
+    gallery: &[Look],
 ) -> Result<()> {
-    let lines = write_curves(folder)?;
+    let lines = &write_curves(folder)?;
     files::replace_file(&folder.confusion(), confusion.to_csv().as_bytes())?;
-    let page = report::html(recipe, card.cost()?, &lines, confusion);
+    let cost = card.cost()?;
+    let page = report::html(&report::Content { recipe, cost, lines, confusion, gallery })?;
     files::replace_file(&folder.report(), page.as_bytes())
 }
 

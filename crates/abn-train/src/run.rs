@@ -6,7 +6,7 @@ use abn_core::{Classifier, Mode, ParamStore};
 use abn_data::Image;
 use abn_explain::pictures::Heatmap;
 use abn_ops::{Tracked, no_grad};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 
 use crate::card::Card;
 use crate::checkpoint::{self, MODEL, State};
@@ -83,14 +83,7 @@ impl Run {
     }
 
     fn predict_batch(&self, images: &[Image], predictions: &mut Vec<Prediction>) -> Result<()> {
-        let size = self.card.input.size;
-        let (mut inputs, mut reaches) = (Vec::new(), Vec::new());
-        for image in images {
-            let (input, reach) = self.card.prepare(image)?;
-            inputs.extend(input);
-            reaches.push(reach);
-        }
-        let inputs = Tensor::from_vec(inputs, (images.len(), 3, size, size), &Device::Cpu)?;
+        let (inputs, reaches) = self.card.inputs(images)?;
         let output = no_grad(|| self.model.forward(&Tracked::constant(inputs), Mode::Eval))?;
         let probabilities = abn_ops::softmax(output.logits.value())?.to_vec2::<f32>()?;
         for (index, (probabilities, reach)) in probabilities.into_iter().zip(reaches).enumerate() {

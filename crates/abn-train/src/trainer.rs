@@ -17,9 +17,13 @@ use crate::folder::{Found, RunFolder};
 use crate::init::{self, Extent};
 use crate::optimizer::Sgd;
 use crate::progress::{EpochBar, Progress, Reporter};
+use crate::report::gallery::{self, Chosen};
 use crate::step::{Step, step_seed};
 use crate::tally::Tally;
 use crate::{Error, Metrics, Recipe, Result, Summary, files, records};
+
+/// Right and wrong answers in a report's gallery, of each at most so many.
+const SHOWN: usize = 12;
 
 /// How to go about a run; nothing here changes its result.
 #[derive(Clone, Debug, Default)]
@@ -136,9 +140,11 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn run(mut self) -> Result<Summary> {
+        let mut last = None;
         while self.state.epoch < self.recipe.epochs {
-            self.epoch()?;
+            last = Some(self.epoch()?);
         }
+        self.finish(last)?;
         // From what is on disk: a resumed run has seen only some of its epochs itself.
         let lines = Metrics::read(&self.folder.metrics())?;
         let cost = self.card.cost()?;
@@ -148,7 +154,21 @@ impl Session<'_> {
         Ok(summary)
     }
 
-    fn epoch(&mut self) -> Result<()> {
+    /// The report's gallery. A run that was cut off after its last epoch is evaluated once more.
+    fn finish(&self, last: Option<Evaluation>) -> Result<()> {
+        let evaluation = match last {
+            Some(evaluation) => evaluation,
+            None => self.test()?.ok_or_else(|| self.interrupted())?,
+        };
+        let chosen = Chosen::new(&evaluation.answers, self.card.classes.len(), SHOWN);
+        let indices = [chosen.wrong, chosen.right].concat();
+        let method = gallery::method_for(self.recipe.variant);
+        let looks = gallery::look(self.model(), &self.card, &*self.data.test, &indices, method)?;
+        let confusion = evaluation.confusion();
+        records::write(&self.folder, self.recipe, &self.card, &confusion, &looks)
+    }
+
+    fn epoch(&mut self) -> Result<Evaluation> {
         let tally = self.state.partial.take().unwrap_or_default();
         let mut bar = self.reporter.epoch(self.state.epoch, tally.images);
         let train = self.train_epoch(tally, &mut bar)?;
@@ -171,7 +191,7 @@ impl Session<'_> {
         };
         self.record(&metrics, &evaluation)?;
         self.reporter.epoch_done(&bar, &metrics);
-        Ok(())
+        Ok(evaluation)
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -237,17 +257,26 @@ impl Session<'_> {
     fn stop_with<T>(&mut self, tally: Tally) -> Result<T> {
         self.state.partial = Some(tally);
         self.save_last()?;
-        Err(Error::Stopped {
+        Err(self.interrupted())
+    }
+
+    fn interrupted(&self) -> Error {
+        Error::Stopped {
             path: self.folder.root().to_owned(),
             epoch: self.state.epoch + 1,
             step: self.state.step,
-        })
+        }
+    }
+
+    /// What is evaluated: the average of the weights, if there is one.
+    fn model(&self) -> &dyn Classifier {
+        let model = self.training.ema.as_ref().map_or(&self.model, |ema| &ema.model);
+        &**model
     }
 
     fn test(&self) -> Result<Option<Evaluation>> {
         let (test, transform) = (self.data.test.clone(), self.card.transform());
-        let model = self.training.ema.as_ref().map_or(&self.model, |ema| &ema.model);
-        evaluate(&**model, test, transform, self.recipe.part_size(), &self.options.stop)
+        evaluate(self.model(), test, transform, self.recipe.part_size(), &self.options.stop)
     }
 
     fn save_last(&self) -> Result<()> {
@@ -263,7 +292,7 @@ impl Session<'_> {
         let epoch = metrics.epoch;
         let better = self.state.best.is_none_or(|best| wrong < best.wrong);
         metrics.append(&self.folder.metrics())?;
-        records::write(&self.folder, self.recipe, &self.card, &evaluation.confusion())?;
+        records::write(&self.folder, self.recipe, &self.card, &evaluation.confusion(), &[])?;
         if better {
             self.state.best = Some(Best { epoch, wrong });
             checkpoint::save(&self.folder.best(), &self.training, false, &self.card, &self.state)?;

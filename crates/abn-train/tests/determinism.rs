@@ -44,6 +44,17 @@ fn threads_change_nothing() {
 }
 
 #[test]
+fn a_run_that_lacks_only_its_last_page_gets_the_same() {
+    let lab = Lab::new();
+    lab.run(&lab.training("whole", &["--ema-decay", "0.9"])).succeeds();
+    lab.run(&lab.training("cut", &["--ema-decay", "0.9"])).succeeds();
+    fs::remove_file(lab.path("cut/summary.json")).unwrap();
+    fs::remove_file(lab.path("cut/report.html")).unwrap();
+    lab.run(&lab.training("cut", &["--ema-decay", "0.9"])).succeeds();
+    lab.assert_same_result("whole", "cut");
+}
+
+#[test]
 fn seeds_change_the_weights() {
     let lab = Lab::new();
     lab.run(&lab.training("a", &["--epochs", "1"])).succeeds();

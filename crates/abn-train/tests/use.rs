@@ -31,6 +31,9 @@ fn train_evaluate_explain() {
     for part in ["After 3 of 3 epochs", "ankle boot", "<svg", "<td>batch_size</td><td>10</td>"] {
         assert!(page.contains(part), "{part} in {page}");
     }
+    let gallery = page.matches("data:image/png;base64,").count();
+    assert!((12..=TEST).contains(&gallery), "{gallery} of {TEST} test images");
+    assert!(page.contains("Where the network looked") && page.contains("(attention)"), "{page}");
     assert!(fs::metadata(lab.path("run/events.out.tfevents.0.abn")).unwrap().len() > 500);
 
     // What was evaluated in training, evaluated again from disk.

@@ -210,7 +210,7 @@ fn write(results: &Results, outcomes: &[Outcome], name: &str, out: &Path) -> Res
     put(format!("{name}.md"), render::markdown(results))?;
     put(format!("{name}.html"), report::html(results, outcomes, &answers)?)?;
     if let Some(first) = answers.first() {
-        first.sheet()?.save(out.join("attention.png"))?;
+        first.sheet().save(out.join("attention.png"))?;
     }
     Ok(())
 }

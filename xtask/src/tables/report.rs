@@ -1,20 +1,17 @@
 //! The table's page: numbers, curves, and test images with where the networks looked.
 
-use std::io::Cursor;
-
-use abn_data::{Dataset, Sample};
-use abn_explain::pictures::{ColourMap, enlarged, overlay};
-use abn_train::{Metrics, Prediction, Run, RunFolder, explain};
-use anyhow::{Context, Result};
-use image::{ImageFormat, RgbImage, imageops};
+use abn_data::Dataset;
+use abn_explain::pictures::{Style, sheet};
+use abn_train::report::gallery::{self, Look};
+use abn_train::{Metrics, Run, RunFolder};
+use anyhow::Result;
+use image::RgbImage;
 
 use super::render::{self, HEAD, LEGEND};
 use super::results::{Outcome, Results, Row};
 use crate::page::{Page, Picture};
 use crate::svg::{Series, line_chart};
 
-/// Pictures are enlarged to at least this many pixels a side.
-const SIDE: u32 = 112;
 /// Classes of which a picture is shown, at most.
 const CLASSES: usize = 20;
 
@@ -22,8 +19,7 @@ const CLASSES: usize = 20;
 pub struct Answers {
     name: String,
     classes: Vec<String>,
-    samples: Vec<Sample>,
-    predictions: Vec<Prediction>,
+    looks: Vec<Look>,
 }
 
 impl Answers {
@@ -37,96 +33,43 @@ impl Answers {
             }
             let Some(outcome) = outcomes.iter().find(|o| o.cell == cell) else { continue };
             // The last epoch's weights are those whose error the table reports.
-            let run = Run::open(&RunFolder::new(&outcome.folder).last())?;
-            let data = abn_data::open(&run.recipe.dataset, run.recipe.data_dir.as_deref())?;
-            let samples = one_of_each_class(data.test.as_ref())?;
-            let images: Vec<_> = samples.iter().map(|sample| sample.image.clone()).collect();
-            let predictions = run.predict(&images)?;
+            let Run { card, recipe, model, .. } =
+                Run::open(&RunFolder::new(&outcome.folder).last())?;
+            let data = abn_data::open(&recipe.dataset, recipe.data_dir.as_deref())?.test;
+            let indices = one_of_each_class(&*data)?;
+            let method = gallery::method_for(recipe.variant);
+            let looks = gallery::look(&*model, &card, &*data, &indices, method)?;
             let name = format!("{}, {}", row.family, row.dataset);
-            answers.push(Self { name, classes: run.card.classes, samples, predictions });
+            answers.push(Self { name, classes: card.classes, looks });
         }
         Ok(answers)
     }
 
     fn pictures(&self) -> Result<Vec<Picture>> {
-        self.samples
-            .iter()
-            .zip(&self.predictions)
-            .map(|(sample, prediction)| {
-                let (image, overlay) = side_by_side(sample, prediction)?;
-                let (class, probability) =
-                    prediction.top(1).first().copied().context("a network without classes")?;
-                let (truth, answer) = (&self.classes[sample.label as usize], &self.classes[class]);
-                let right = class == sample.label as usize;
-                let caption = match right {
-                    true => format!("{truth} · {:.0} %", 100.0 * probability),
-                    false => format!("{truth}, taken for {answer} · {:.0} %", 100.0 * probability),
-                };
-                let alt = format!("a test image ({truth}) and the attention map over it");
-                Ok(Picture { png: png(&beside(&image, &overlay))?, alt, caption, right })
-            })
-            .collect()
+        Ok(self.looks.iter().map(|look| look.picture(&self.classes)).collect::<Result<_, _>>()?)
     }
 
-    /// A sheet: the test images above, the maps over them below.
-    pub fn sheet(&self) -> Result<RgbImage> {
-        let columns: Vec<_> = self
-            .samples
-            .iter()
-            .zip(&self.predictions)
-            .map(|(sample, prediction)| {
-                side_by_side(sample, prediction).map(|(above, below)| stacked(&above, &below))
-            })
-            .collect::<Result<_>>()?;
-        let first = columns.first().context("a dataset without classes")?;
-        Ok(columns[1..].iter().fold(first.clone(), |sheet, column| beside(&sheet, column)))
+    /// A sheet: the test images, each beside the map over it and above the answer.
+    pub fn sheet(&self) -> RgbImage {
+        const COLUMNS: usize = 5;
+        let style = Style { side: 112, gap: 4, ..Style::default() };
+        let panels = self.looks.iter().map(|look| look.panel(&self.classes).draw(&style));
+        sheet(&panels.collect::<Vec<_>>(), COLUMNS)
     }
 }
 
-fn one_of_each_class(data: &dyn Dataset) -> Result<Vec<Sample>> {
-    let mut found: Vec<Option<Sample>> = vec![None; data.num_classes().min(CLASSES)];
+/// The first image of each class, in the order of classes.
+fn one_of_each_class(data: &dyn Dataset) -> Result<Vec<usize>> {
+    let mut found: Vec<Option<usize>> = vec![None; data.num_classes().min(CLASSES)];
     for index in 0..data.len() {
         if found.iter().all(Option::is_some) {
             break;
         }
-        let label = data.label(index)? as usize;
-        if let Some(place @ None) = found.get_mut(label) {
-            *place = Some(data.get(index)?);
+        if let Some(place @ None) = found.get_mut(data.label(index)? as usize) {
+            *place = Some(index);
         }
     }
     Ok(found.into_iter().flatten().collect())
-}
-
-fn side_by_side(sample: &Sample, prediction: &Prediction) -> Result<(RgbImage, RgbImage)> {
-    let picture = enlarged(explain::picture(&sample.image)?, SIDE);
-    let map = prediction.attention.as_ref().context("an ABN without attention map")?;
-    let overlay = overlay(&picture, map, ColourMap::Jet);
-    Ok((picture, overlay))
-}
-
-const GAP: u32 = 4;
-
-fn beside(left: &RgbImage, right: &RgbImage) -> RgbImage {
-    joined(left, right, left.width() + GAP, 0)
-}
-
-fn stacked(above: &RgbImage, below: &RgbImage) -> RgbImage {
-    joined(above, below, 0, above.height() + GAP)
-}
-
-fn joined(first: &RgbImage, second: &RgbImage, x: u32, y: u32) -> RgbImage {
-    let (width, height) =
-        (first.width().max(x + second.width()), first.height().max(y + second.height()));
-    let mut sheet = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
-    imageops::replace(&mut sheet, first, 0, 0);
-    imageops::replace(&mut sheet, second, x.into(), y.into());
-    sheet
-}
-
-fn png(image: &RgbImage) -> Result<Vec<u8>> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.write_to(&mut bytes, ImageFormat::Png)?;
-    Ok(bytes.into_inner())
 }
 
 /// The page.

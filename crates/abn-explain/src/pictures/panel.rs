@@ -130,13 +130,11 @@ pub struct Style {
     pub colours: ColourMap,
     /// Pixels between the pictures.
     pub gap: u32,
-    /// Whether the methods' names stand above their pictures.
-    pub titles: bool,
 }
 
 impl Default for Style {
     fn default() -> Self {
-        Self { side: 256, colours: ColourMap::Jet, gap: 6, titles: true }
+        Self { side: 256, colours: ColourMap::Jet, gap: 6 }
     }
 }
 
@@ -156,37 +154,50 @@ impl Panel {
     /// on green if it is right, on red if it is wrong.
     pub fn draw(&self, style: &Style) -> RgbImage {
         const MARGIN: u32 = 6;
-        let image = fitted(self.image.clone(), style.side);
-        let (width, height) = image.dimensions();
-        let mut tiles = vec![("input".to_owned(), image.clone())];
-        for View { title, shown } in &self.views {
-            let flat = if shown.is_flat() { " (flat)" } else { "" };
-            tiles.push((format!("{title}{flat}"), shown.draw(&image, style.colours)));
-        }
-        let count = tiles.len() as u32;
-        let whole = width * count + style.gap * (count - 1);
-        let top = if style.titles { LINE } else { 0 };
-        let lines = self.caption.lines(text::letters(whole.saturating_sub(2 * MARGIN)));
+        let tiles = self.tiles(style);
+        let (width, height) = tiles.dimensions();
+        let lines = self.caption.lines(text::letters(width.saturating_sub(2 * MARGIN)));
         let foot = LINE * lines.len() as u32 + 4;
-        let mut panel = RgbImage::from_pixel(whole, top + height + foot, Rgb([255; 3]));
-        for (place, (title, tile)) in (0u32..).zip(&tiles) {
-            let left = place * (width + style.gap);
-            if style.titles {
-                let title = text::cut(title, text::letters(width));
-                text::write(&mut panel, (left, 1), &title, Weight::Regular, Rgb([0; 3]));
-            }
-            imageops::replace(&mut panel, tile, left.into(), top.into());
+        let mut panel = RgbImage::from_pixel(width, LINE + height + foot, Rgb([255; 3]));
+        imageops::replace(&mut panel, &tiles, 0, LINE.into());
+        let tile = (width + style.gap) / (self.views.len() as u32 + 1);
+        for (place, title) in (0u32..).zip(self.titles()) {
+            let title = text::cut(&title, text::letters(tile.saturating_sub(style.gap)));
+            text::write(&mut panel, (place * tile, 1), &title, Weight::Regular, Rgb([0; 3]));
         }
-        for y in top + height..panel.height() {
-            for x in 0..whole {
+        for y in LINE + height..panel.height() {
+            for x in 0..width {
                 panel.put_pixel(x, y, self.caption.background());
             }
         }
         for (place, line) in (0u32..).zip(&lines) {
             let weight = if place == 0 { Weight::Bold } else { Weight::Regular };
-            let corner = (MARGIN, top + height + 4 + place * LINE);
+            let corner = (MARGIN, LINE + height + 4 + place * LINE);
             text::write(&mut panel, corner, line, weight, Rgb([255; 3]));
         }
         panel
+    }
+
+    /// The image and the methods' pictures side by side, without words: for pages, whose words are
+    /// text.
+    pub fn tiles(&self, style: &Style) -> RgbImage {
+        let image = fitted(self.image.clone(), style.side);
+        let (width, height) = image.dimensions();
+        let views = self.views.iter().map(|view| view.shown.draw(&image, style.colours));
+        let views: Vec<_> = views.collect();
+        let whole = width * (views.len() as u32 + 1) + style.gap * views.len() as u32;
+        let mut row = RgbImage::from_pixel(whole, height, Rgb([255; 3]));
+        for (place, tile) in (0i64..).zip(std::iter::once(&image).chain(&views)) {
+            imageops::replace(&mut row, tile, place * i64::from(width + style.gap), 0);
+        }
+        row
+    }
+
+    fn titles(&self) -> impl Iterator<Item = String> {
+        let of = |view: &View| match view.shown.is_flat() {
+            true => format!("{} (flat)", view.title),
+            false => view.title.clone(),
+        };
+        std::iter::once("input".to_owned()).chain(self.views.iter().map(of))
     }
 }

@@ -1,28 +1,37 @@
 //! The page of a run: `report.html`.
 
+pub mod gallery;
 pub mod page;
 pub mod svg;
 
 use abn_backbones::Cost;
 
+use self::gallery::Look;
 use self::page::Page;
 use self::svg::{Series, line_chart};
 use crate::evaluation::{ClassAccuracy, Confusion};
-use crate::{Metrics, Recipe};
+use crate::{Metrics, Recipe, Result};
 
 /// With more classes than this, only what is confused most often is shown.
 const MATRIX: usize = 20;
 
-/// The page of a run with these lines, the last of which belongs to `confusion`.
-pub(crate) fn html(
-    recipe: &Recipe,
-    cost: Cost,
-    lines: &[Metrics],
-    confusion: &Confusion,
-) -> String {
+/// What the page shows of a run.
+pub(crate) struct Content<'a> {
+    pub recipe: &'a Recipe,
+    pub cost: Cost,
+    /// The last one belongs to `confusion`.
+    pub lines: &'a [Metrics],
+    pub confusion: &'a Confusion,
+    /// Test images after the last epoch; empty before.
+    pub gallery: &'a [Look],
+}
+
+/// The page of a run.
+pub(crate) fn html(content: &Content<'_>) -> Result<String> {
+    let &Content { recipe, cost, lines, confusion, gallery } = content;
     let Recipe { model, variant, dataset, epochs, .. } = recipe;
     let mut page = Page::new(&format!("{model} ({variant}) on {dataset}"));
-    let Some(last) = lines.last() else { return page.finish() };
+    let Some(last) = lines.last() else { return Ok(page.finish()) };
     let best = lines.iter().fold(last, |best, line| {
         let better = (line.test_error, line.epoch) < (best.test_error, best.epoch);
         if better { line } else { best }
@@ -44,6 +53,7 @@ pub(crate) fn html(
     page.heading("Curves");
     page.charts(&charts(lines));
     classes(&mut page, confusion);
+    looks(&mut page, confusion.classes(), gallery)?;
     page.heading("Settings");
     let settings: Vec<_> = recipe
         .to_toml()
@@ -57,7 +67,7 @@ pub(crate) fn html(
         "Time: {seconds:.0} s for the epochs so far, {:.0} training images per second in the last.",
         last.images_per_second
     ));
-    page.finish()
+    Ok(page.finish())
 }
 
 fn charts(lines: &[Metrics]) -> Vec<(String, String)> {
@@ -129,6 +139,29 @@ fn classes(page: &mut Page, confusion: &Confusion) {
     }
 }
 
+/// Right and wrong answers, and where the network looked.
+fn looks(page: &mut Page, classes: &[String], gallery: &[Look]) -> Result<()> {
+    let Some(first) = gallery.first() else { return Ok(()) };
+    page.heading("Where the network looked");
+    page.text(&format!(
+        "Test images after the last epoch, each beside its map ({}): blue is the map's lowest value, \
+         red its highest.",
+        first.view.title
+    ));
+    for (right, title) in [
+        (false, "Wrong answers, those of which the network was surest"),
+        (true, "Right answers, evenly by class"),
+    ] {
+        let looks = gallery.iter().filter(|look| look.is_right() == right);
+        let pictures = looks.map(|look| look.picture(classes)).collect::<Result<Vec<_>>>()?;
+        if !pictures.is_empty() {
+            page.subheading(title);
+            page.gallery(&pictures);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use abn_backbones::Variant;
@@ -137,6 +170,11 @@ mod tests {
     use crate::evaluation::{Answer, Evaluation};
     use crate::metrics::example;
     use crate::tally::Tally;
+
+    fn html(recipe: &Recipe, lines: &[Metrics], confusion: &Confusion) -> String {
+        let cost = Cost { parameters: 1234, multiply_adds: 5678 };
+        super::html(&Content { recipe, cost, lines, confusion, gallery: &[] }).unwrap()
+    }
 
     fn confusion(k: usize) -> Confusion {
         let answer = |index: usize| Answer::new(index, index as u32, &[0.5], &[0.5]);
@@ -148,9 +186,8 @@ mod tests {
     #[test]
     fn the_page_shows_what_the_run_has() {
         let lines = [example(1, 12.5), example(2, 9.75), example(3, 10.25)];
-        let cost = Cost { parameters: 1234, multiply_adds: 5678 };
         let recipe = Recipe { variant: Variant::Abn, ..Recipe::default() };
-        let page = html(&recipe, cost, &lines, &confusion(3));
+        let page = html(&recipe, &lines, &confusion(3));
         for part in [
             "resnet20 (abn) on fashion-mnist-mini",
             "After 3 of 10 epochs: test error 10.25 %, loss 0.5000",
@@ -165,16 +202,15 @@ mod tests {
         }
         let baseline = lines.map(|line| Metrics { train_loss_attention: None, ..line });
         let recipe = Recipe { variant: Variant::Baseline, ..recipe };
-        let page = html(&recipe, cost, &baseline, &confusion(3));
+        let page = html(&recipe, &baseline, &confusion(3));
         assert!(page.contains("(baseline)") && !page.contains("branch"), "{page}");
     }
 
     #[test]
     fn many_classes_get_no_matrix() {
-        let cost = Cost { parameters: 1, multiply_adds: 1 };
-        let page = html(&Recipe::default(), cost, &[example(1, 99.0)], &confusion(MATRIX + 1));
+        let page = html(&Recipe::default(), &[example(1, 99.0)], &confusion(MATRIX + 1));
         assert!(page.contains("kind &lt;1&gt; → kind &lt;0&gt;"), "{page}");
         assert!(page.contains("<th>right</th></tr>"), "{page}");
-        assert!(html(&Recipe::default(), cost, &[], &confusion(2)).contains("</html>"));
+        assert!(html(&Recipe::default(), &[], &confusion(2)).contains("</html>"));
     }
 }
