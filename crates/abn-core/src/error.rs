@@ -34,6 +34,9 @@ pub enum Error {
     /// An attention branch was asked of a backbone that was built without its trunk.
     #[error("the backbone was built without an attention trunk")]
     NoTrunk,
+    /// An attention map was given to a model that weights nothing by one.
+    #[error("the model has no attention map that another could take the place of")]
+    NoAttention,
     /// Class scores were asked of a backbone that was built without its fully connected layers.
     #[error("the backbone was built without fully connected layers")]
     NoClassifier,

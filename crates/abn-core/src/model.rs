@@ -63,6 +63,20 @@ pub trait Classifier: Send + Sync {
     /// needs. `None` where it is more.
     fn class_weights(&self) -> Option<&Tensor>;
 
+    /// [`features`](Self::features) with a map of the caller's own in place of the model's, which is
+    /// not asked for its own (`attention` is `None`): human knowledge of where to look.
+    ///
+    /// The map is as [`Attention::map`] gives it, (N, 1, h, w), usually 0 to 1; what is computed
+    /// from it can be differentiated with respect to it.
+    ///
+    /// # Errors
+    /// [`Error::NoAttention`] of a model that has no map; or if the images or the map have the
+    /// wrong shape.
+    fn features_with(&self, image: &Tracked, map: &Tracked, mode: Mode) -> Result<Features> {
+        let _ = (image, map, mode);
+        Err(Error::NoAttention)
+    }
+
     /// Images (N, 3, H, W) to class scores: both steps.
     ///
     /// # Errors
@@ -127,17 +141,62 @@ impl<B: Backbone> Abn<B> {
     }
 }
 
+impl<B: Backbone> Abn<B> {
+    /// The backbone, whose [`Backbone::extract`] gives g(x).
+    pub fn backbone(&self) -> &B {
+        &self.backbone
+    }
+
+    /// The perception branch's answer to a feature map weighted by a map of the caller's own.
+    ///
+    /// With the map that [`Classifier::forward`] gives, its answer; differentiable with respect to
+    /// both.
+    ///
+    /// # Shapes
+    /// `feature` g(x) (N, h, w, C), as [`Backbone::extract`] gives it and [`EXTRACTOR`] is offered;
+    /// `map` (N, 1, h, w), as [`Attention::map`], usually 0 to 1. Gives class scores (N, K).
+    ///
+    /// # Errors
+    /// If the map is not of the feature map's size.
+    pub fn perceive_with(&self, feature: &Tracked, map: &Tracked, mode: Mode) -> Result<Tracked> {
+        let last = self.deepen_with(feature, map, mode)?;
+        self.backbone.classify(&last, mode)
+    }
+
+    /// The perception branch's last feature map.
+    fn deepen_with(&self, feature: &Tracked, map: &Tracked, mode: Mode) -> Result<Tracked> {
+        let &[n, h, w, _] = feature.dims() else {
+            return refuse("a feature map (N, h, w, C)".into(), feature);
+        };
+        if map.dims() != [n, 1, h, w] {
+            return refuse(format!("a map of {:?}", [n, 1, h, w]), map);
+        }
+        // One channel: (N, 1, h, w) and (N, h, w, 1) are the same numbers in the same order.
+        let map = abn_ops::reshape(map, (n, h, w, 1))?;
+        let attended = observe::offer(ATTENDED, self.mechanism.apply(feature, &map)?);
+        Ok(observe::offer(LAST, self.backbone.deepen(&attended, mode)?))
+    }
+}
+
+fn refuse<T>(expected: String, got: &Tracked) -> Result<T> {
+    let got = got.dims().to_vec();
+    Err(abn_ops::Error::Shape { op: "perceive_with", expected, got }.into())
+}
+
 impl<B: Backbone> Classifier for Abn<B> {
     fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
         let feature = observe::offer(EXTRACTOR, self.backbone.extract(image, mode)?);
         let trunk = observe::offer(TRUNK, self.backbone.attention_trunk(&feature, mode)?);
         let (logits, map) = self.branch.forward(&trunk, mode)?;
-        let attended = observe::offer(ATTENDED, self.mechanism.apply(&feature, &map)?);
-        let last = observe::offer(LAST, self.backbone.deepen(&attended, mode)?);
-        // One channel: (N, h, w, 1) and (N, 1, h, w) are the same numbers in the same order.
         let (n, h, w) = (map.dims()[0], map.dims()[1], map.dims()[2]);
         let map = abn_ops::reshape(&map, (n, 1, h, w))?;
+        let last = self.deepen_with(&feature, &map, mode)?;
         Ok(Features { last, attention: Some(Attention { logits, map }) })
+    }
+
+    fn features_with(&self, image: &Tracked, map: &Tracked, mode: Mode) -> Result<Features> {
+        let feature = observe::offer(EXTRACTOR, self.backbone.extract(image, mode)?);
+        Ok(Features { last: self.deepen_with(&feature, map, mode)?, attention: None })
     }
 
     fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
@@ -177,6 +236,11 @@ impl<B: Backbone> Classifier for Control<B> {
         let map = Tensor::full(mechanism.neutral() as f32, (n, 1, h, w), device)?;
         let map = Tracked::constant(map.to_dtype(dtype)?);
         Ok(Features { last, attention: Some(Attention { logits, map }) })
+    }
+
+    /// With a map that is not held: as the ABN that the control is made of.
+    fn features_with(&self, image: &Tracked, map: &Tracked, mode: Mode) -> Result<Features> {
+        self.0.features_with(image, map, mode)
     }
 
     fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {

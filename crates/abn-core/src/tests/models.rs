@@ -129,6 +129,65 @@ fn the_map_has_the_features_size_and_lies_between_0_and_1() {
 }
 
 #[test]
+fn a_map_of_ones_own_takes_the_place_of_the_models() {
+    for mechanism in [Mechanism::Residual, Mechanism::Multiply] {
+        let store = store();
+        let abn = abn(&store, mechanism);
+        let own = abn.forward(&image(), Mode::Eval).unwrap();
+        let map = own.attention.unwrap().map;
+        // The model's own map gives the model's answer, to the last bit.
+        let feature = abn.backbone().extract(&image(), Mode::Eval).unwrap();
+        let same = abn.perceive_with(&feature, &map, Mode::Eval).unwrap();
+        assert_eq!(elements(&same), elements(&own.logits), "{mechanism}");
+        let features = abn.features_with(&image(), &map, Mode::Eval).unwrap();
+        assert!(features.attention.is_none());
+        let same = abn.classify(&features.last, Mode::Eval).unwrap();
+        assert_eq!(elements(&same), elements(&own.logits), "{mechanism}");
+
+        // Another map gives another answer, whose gradient is that of finite differences.
+        let values: Vec<f64> = (0..2 * 6 * 7).map(|i| 0.5 + 0.4 * (i as f64).cos()).collect();
+        let other =
+            |values: &[f64]| Tensor::from_slice(values, (2, 1, 6, 7), &Device::Cpu).unwrap();
+        let leaf = Tracked::leaf(other(&values));
+        let answer = abn.perceive_with(&feature, &leaf, Mode::Eval).unwrap();
+        assert_ne!(elements(&answer), elements(&own.logits), "{mechanism}");
+        let ones = answer.value().ones_like().unwrap();
+        let gradients = answer.backward_from(ones).unwrap();
+        let gradient = elements(&Tracked::constant(gradients.get(leaf.value()).unwrap().clone()));
+        let sum = |values: &[f64]| {
+            let map = Tracked::constant(other(values));
+            elements(&abn.perceive_with(&feature, &map, Mode::Eval).unwrap()).iter().sum::<f64>()
+        };
+        for i in 0..values.len() {
+            let step = 1e-5;
+            let (mut above, mut below) = (values.clone(), values.clone());
+            above[i] += step;
+            below[i] -= step;
+            let expected = (sum(&above) - sum(&below)) / (2.0 * step);
+            let found = gradient[i];
+            assert!((found - expected).abs() < 1e-7, "{mechanism}, cell {i}: {found} {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_map_that_does_not_fit_is_refused() {
+    let store = store();
+    let abn = abn(&store, Mechanism::Residual);
+    let map = |shape: &[usize]| {
+        Tracked::constant(Tensor::zeros(shape, DType::F64, &Device::Cpu).unwrap())
+    };
+    for shape in [&[2, 1, 7, 6][..], &[1, 1, 6, 7], &[2, 6, 7, 1], &[2, 6, 7]] {
+        let said = abn.features_with(&image(), &map(shape), Mode::Eval).err().unwrap().to_string();
+        assert!(said.contains("[2, 1, 6, 7]"), "{shape:?}: {said}");
+    }
+    let vb = store.var_builder();
+    let baseline = Baseline::new(Tiny::new(false, vb).unwrap());
+    let said = baseline.features_with(&image(), &map(&[2, 1, 6, 7]), Mode::Eval);
+    assert!(matches!(said, Err(Error::NoAttention)));
+}
+
+#[test]
 fn the_loss_is_the_sum_of_both_branches_cross_entropy() {
     let labels = Tensor::new(&[4u32, 1], &Device::Cpu).unwrap();
     let output = abn(&store(), Mechanism::Residual).forward(&image(), TRAIN).unwrap();
