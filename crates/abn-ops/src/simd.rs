@@ -63,6 +63,7 @@ pub unsafe trait Vector: Copy {
     unsafe fn load(from: *const Self::Elem) -> Self;
     unsafe fn store(self, to: *mut Self::Elem);
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
     /// `self * factor + addend`
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
 }
@@ -107,6 +108,13 @@ unsafe impl<T: Element, const N: usize> Vector for Array<T, N> {
         self
     }
     #[inline(always)]
+    unsafe fn sub(mut self, other: Self) -> Self {
+        for i in 0..N {
+            self.0[i] -= other.0[i];
+        }
+        self
+    }
+    #[inline(always)]
     unsafe fn mul_add(mut self, factor: Self, addend: Self) -> Self {
         for i in 0..N {
             self.0[i] = self.0[i] * factor.0[i] + addend.0[i];
@@ -121,7 +129,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! vector {
-        ($type:ty, $elem:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $fma:ident) => {
+        ($type:ty, $elem:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $fma:ident) => {
             // SAFETY: each method is the instruction of that name; the trait's contract is
             // the instruction's.
             unsafe impl Vector for $type {
@@ -148,6 +156,11 @@ mod x86 {
                     unsafe { $add(self, other) }
                 }
                 #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: the trait's contract.
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
                 unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
                     // SAFETY: the trait's contract.
                     unsafe { $fma(self, factor, addend) }
@@ -163,6 +176,7 @@ mod x86 {
         _mm256_loadu_ps,
         _mm256_storeu_ps,
         _mm256_add_ps,
+        _mm256_sub_ps,
         _mm256_fmadd_ps
     );
     vector!(
@@ -173,6 +187,7 @@ mod x86 {
         _mm512_loadu_ps,
         _mm512_storeu_ps,
         _mm512_add_ps,
+        _mm512_sub_ps,
         _mm512_fmadd_ps
     );
     vector!(
@@ -183,6 +198,7 @@ mod x86 {
         _mm256_loadu_pd,
         _mm256_storeu_pd,
         _mm256_add_pd,
+        _mm256_sub_pd,
         _mm256_fmadd_pd
     );
     vector!(
@@ -193,6 +209,7 @@ mod x86 {
         _mm512_loadu_pd,
         _mm512_storeu_pd,
         _mm512_add_pd,
+        _mm512_sub_pd,
         _mm512_fmadd_pd
     );
 

@@ -1,9 +1,9 @@
 //! Forward pass and input gradient on the CPU.
 
-use super::Geometry;
 use super::correlate::{Correlation, Table};
 use super::lower::Lowered;
 use super::pack::{Packed, WeightMap};
+use super::{Geometry, winograd};
 use crate::host::{Element, unwritten};
 use crate::tile::{Out, tile_shape};
 
@@ -18,6 +18,9 @@ fn pointwise(geo: &Geometry) -> bool {
 }
 
 pub fn forward<T: Element>(geo: &Geometry, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    if winograd::fits(geo) {
+        return winograd::forward(geo, x, weight, bias);
+    }
     let shape = tile_shape::<T>();
     let pixels = geo.n * geo.oh * geo.ow;
     let lowered = Lowered::new(geo, x);
@@ -72,6 +75,9 @@ fn grid(
 /// Input pixels that have the same remainder by the stride meet the same taps, so each of these
 /// stride² phases is a correlation of its own, without a zero multiplied.
 pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec<T> {
+    if winograd::fits(geo) {
+        return winograd::input_gradient(geo, weight, dy);
+    }
     let shape = tile_shape::<T>();
     let pixels = geo.n * geo.h * geo.w;
     // SAFETY: the phases together have every input pixel, so `run` writes every element.

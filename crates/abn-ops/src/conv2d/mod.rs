@@ -16,6 +16,7 @@ mod reference;
 #[cfg(test)]
 pub(crate) mod tests;
 mod weight_gradient;
+mod winograd;
 
 pub(crate) use geometry::Geometry;
 

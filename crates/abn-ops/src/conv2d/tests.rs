@@ -1,6 +1,6 @@
 use candle_core::{DType, Device, Tensor};
 
-use super::{Conv2dConfig, Geometry, conv2d, reference};
+use super::{Conv2dConfig, Geometry, conv2d, reference, winograd};
 use crate::host::{Element, host, tensor};
 use crate::{Tracked, count_multiply_adds};
 
@@ -125,9 +125,46 @@ fn agrees_with_the_reference_on_shapes_of_networks() {
 }
 
 #[test]
+fn winograd_agrees_with_the_reference_whatever_the_borders_and_the_channels() {
+    for (h, w) in [(8, 8), (9, 10), (7, 13), (3, 40), (40, 3), (4, 4)] {
+        for padding in [0, 1, 2] {
+            let cfg = config(1, padding, 1, 1);
+            let shapes = ([17, h, w, 33], [35, 33, 3, 3]);
+            let geo = Geometry::new("test", &shapes.0, &shapes.1, None, &cfg).unwrap();
+            assert!(winograd::fits(&geo), "{geo:?}");
+            agrees(shapes.0, shapes.1, cfg);
+        }
+    }
+    for (ci, co) in [(32, 32), (40, 96), (97, 41), (64, 130)] {
+        agrees([3, 8, 6, 2 * ci], [2 * co, ci, 3, 3], config(1, 1, 1, 2));
+        agrees([1, 9, 9, ci], [co, ci, 3, 3], config(1, 1, 1, 1));
+    }
+    let direct = |x: [usize; 4], weight: [usize; 4], cfg| {
+        let geo = Geometry::new("test", &x, &weight, None, &cfg).unwrap();
+        assert!(!winograd::fits(&geo), "{geo:?}");
+    };
+    direct([4, 8, 8, 64], [64, 64, 3, 3], config(2, 1, 1, 1));
+    direct([4, 8, 8, 64], [64, 64, 3, 3], config(1, 2, 2, 1));
+    direct([4, 8, 8, 64], [64, 64, 3, 3], config(1, 3, 1, 1));
+    direct([4, 8, 8, 64], [64, 64, 1, 3], config(1, 1, 1, 1));
+    direct([4, 8, 8, 64], [64, 8, 3, 3], config(1, 1, 1, 8));
+    direct([1, 4, 4, 64], [64, 64, 3, 3], config(1, 1, 1, 1));
+}
+
+#[test]
 fn gradients_agree_with_finite_differences() {
-    for cfg in [config(1, 1, 1, 1), config(2, 1, 1, 1), config(1, 2, 2, 2), config(3, 0, 1, 2)] {
-        let shapes: [Vec<usize>; 3] = [vec![2, 5, 6, 4], vec![6, 4 / cfg.groups, 3, 3], vec![6]];
+    let small = |cfg: Conv2dConfig| (vec![2, 5, 6, 4], vec![6, 4 / cfg.groups, 3, 3], 7, cfg);
+    let cases = [
+        small(config(1, 1, 1, 1)),
+        small(config(2, 1, 1, 1)),
+        small(config(1, 2, 2, 2)),
+        small(config(3, 0, 1, 2)),
+        // Wide enough for Winograd's way.
+        (vec![2, 5, 6, 32], vec![33, 32, 3, 3], 511, config(1, 1, 1, 1)),
+    ];
+    for (input, weight, step, cfg) in cases {
+        let bias = vec![weight[0]];
+        let shapes: [Vec<usize>; 3] = [input, weight, bias];
         let values: Vec<Vec<f64>> =
             shapes.iter().zip(1..).map(|(s, seed)| noise(seed, s.iter().product())).collect();
         let leaves = |values: &[Vec<f64>]| -> Vec<Tracked> {
@@ -147,7 +184,7 @@ fn gradients_agree_with_finite_differences() {
         for (input, values_of) in values.iter().enumerate() {
             let grad = grads.get(leaf[input].value()).unwrap();
             let grad = host::<f64>("test", grad).unwrap();
-            for at in (0..values_of.len()).step_by(7) {
+            for at in (0..values_of.len()).step_by(step) {
                 let moved = |by: f64| {
                     let mut values = values.clone();
                     values[input][at] += by;
@@ -169,6 +206,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
         ([3, 8, 8, 64], [32, 8, 3, 3], config(2, 1, 1, 8)),
         ([7, 6, 6, 40], [24, 40, 1, 1], config(1, 0, 1, 1)),
         ([1, 4, 4, 100], [1, 100, 3, 3], config(1, 1, 1, 1)),
+        ([5, 9, 9, 40], [72, 40, 3, 3], config(1, 1, 1, 1)),
+        ([2, 16, 16, 64], [64, 32, 3, 3], config(1, 1, 1, 2)),
     ];
     for (x, weight, cfg) in cases {
         let with = |threads| {

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use super::Geometry;
 use super::lower::Lowered;
 use super::pack::Blocks;
+use super::winograd;
 use crate::host::{Element, unwritten};
 use crate::scratch::Scratch;
 use crate::simd::{Vector, multiversion};
@@ -58,6 +59,9 @@ struct Cut<'a, T: Element> {
 }
 
 pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> {
+    if winograd::fits(geo) {
+        return winograd::weight_gradient(geo, x, dy);
+    }
     let shape = tile_shape::<T>();
     let x = &Lowered::new(geo, x);
     let go = geo.co / geo.groups;
@@ -68,7 +72,7 @@ pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> 
     let pixel_blocks = geo.n.div_ceil(images) * geo.oh.div_ceil(rows);
     let len = geo.groups * x.taps.len() * x.channels.len() * blocks.padded();
     let (pixel_parts, column_parts) =
-        parts(geo.groups, pixel_blocks, blocks.count(), len, x.data.len());
+        parts(TASKS, geo.groups, pixel_blocks, blocks.count(), len, x.data.len());
     let mut sums = Scratch::new(pixel_parts * len);
     // Pixels far apart waste the cache's sets, unless their channels are brought together.
     let far = x.pixel * size_of::<T>() >= FAR && (geo.groups > 1 || x.taps.len() == 1);
@@ -95,23 +99,30 @@ pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> 
     finish(&cut, &sums, shape)
 }
 
-/// Into how many parts to cut pixels and columns: at least [`TASKS`] tasks if there is so much,
-/// at the least cost in memory passes. Each part of the pixels costs passes over the sums, each
+/// Into how many parts to cut pixels and columns: at least `tasks` tasks if there is so much, at the
+/// least cost in memory passes. Each part of the pixels costs passes over the sums, each
 /// part of the columns one over the input.
-fn parts(groups: usize, pixels: usize, blocks: usize, sums: usize, input: usize) -> (usize, usize) {
-    let candidates = (1..=TASKS.min(blocks)).map(|columns| {
-        let pixel_parts = TASKS.div_ceil(groups * columns).min(pixels);
+pub(super) fn parts(
+    tasks: usize,
+    groups: usize,
+    pixels: usize,
+    blocks: usize,
+    sums: usize,
+    input: usize,
+) -> (usize, usize) {
+    let candidates = (1..=tasks.min(blocks)).map(|columns| {
+        let pixel_parts = tasks.div_ceil(groups * columns).min(pixels);
         (pixel_parts, columns)
     });
     let cost = |&(pixel_parts, columns): &(usize, usize)| {
-        let missing = TASKS.saturating_sub(pixel_parts * columns * groups);
+        let missing = tasks.saturating_sub(pixel_parts * columns * groups);
         (missing, 3 * pixel_parts * sums + columns * input)
     };
     candidates.min_by_key(cost).unwrap_or((1, 1))
 }
 
 /// Part `part` of `0..all` in `parts`.
-fn share(all: usize, parts: usize, part: usize) -> Range<usize> {
+pub(super) fn share(all: usize, parts: usize, part: usize) -> Range<usize> {
     all * part / parts..all * (part + 1) / parts
 }
 
@@ -412,7 +423,7 @@ fn finish<T: Element>(cut: &Cut<'_, T>, sums: &[T], shape: TileShape) -> Vec<T> 
 }
 
 multiversion! {
-    fn add<T>(sum: &mut [T], term: &[T]) {
+    pub(super) fn add<T>(sum: &mut [T], term: &[T]) {
         for (s, &t) in sum.iter_mut().zip(term) {
             *s += t;
         }
