@@ -31,7 +31,7 @@ mod tile;
 mod weighted;
 
 pub use attend::attend;
-pub use autograd::{Tracked, frozen, guided, no_grad};
+pub use autograd::{Tracked, frozen, guided, in_pool, no_grad};
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use concat::concat;
 pub use conv2d::{Conv2dConfig, conv2d};

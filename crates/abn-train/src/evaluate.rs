@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::{Classifier, Loss, Mode, Output};
 use abn_data::{Batch, Dataset, Loader, LoaderConfig, Transform};
-use abn_ops::{Tracked, no_grad};
+use abn_ops::{Tracked, in_pool, no_grad};
 use candle_core::{Device, Tensor};
 
 use crate::Result;
@@ -48,7 +48,8 @@ pub fn evaluate(
         }
         let batch = batch?;
         let indices = batch.indices.clone();
-        let (output, loss, labels) = no_grad(|| forward(model, batch, Mode::Eval, 0.0))?;
+        let (output, loss, labels) =
+            in_pool(|| no_grad(|| forward(model, batch, Mode::Eval, 0.0)))?;
         tally.add(&output, &loss, &labels)?;
         let scores = output.logits.value();
         let probabilities = abn_ops::softmax(scores)?.to_vec2::<f32>()?;

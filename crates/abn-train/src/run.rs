@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use abn_core::{Classifier, Mode, ParamStore};
 use abn_data::Image;
 use abn_explain::pictures::Heatmap;
-use abn_ops::{Tracked, no_grad};
+use abn_ops::{Tracked, in_pool, no_grad};
 use candle_core::{DType, Device};
 
 use crate::card::Card;
@@ -84,7 +84,8 @@ impl Run {
 
     fn predict_batch(&self, images: &[Image], predictions: &mut Vec<Prediction>) -> Result<()> {
         let (inputs, reaches) = self.card.inputs(images)?;
-        let output = no_grad(|| self.model.forward(&Tracked::constant(inputs), Mode::Eval))?;
+        let forward = || self.model.forward(&Tracked::constant(inputs), Mode::Eval);
+        let output = in_pool(|| no_grad(forward))?;
         let probabilities = abn_ops::softmax(output.logits.value())?.to_vec2::<f32>()?;
         for (index, (probabilities, reach)) in probabilities.into_iter().zip(reaches).enumerate() {
             let attention = match &output.attention {

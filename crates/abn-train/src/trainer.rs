@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::{Classifier, ParamStore};
 use abn_data::{Loader, LoaderConfig, Splits};
+use abn_ops::in_pool;
 use candle_core::{DType, Device};
 
 use crate::card::Card;
@@ -222,7 +223,8 @@ impl Session<'_> {
             let (images, whole) = (part.labels.len(), self.images_of_step());
             let seed = step_seed(self.recipe.seed, epoch, self.state.step as u64);
             let smoothing = self.recipe.label_smoothing;
-            let mean = progress.add(&*self.model, part, whole, seed, smoothing, &mut tally)?;
+            let mean =
+                in_pool(|| progress.add(&*self.model, part, whole, seed, smoothing, &mut tally))?;
             let lr = self.learning_rate(self.state.step);
             if !mean.is_finite() {
                 let (epoch, step) = (self.state.epoch + 1, self.state.step + 1);
@@ -230,7 +232,7 @@ impl Session<'_> {
             }
             bar.step(images, mean);
             let Some(gradients) = progress.finished(whole) else { continue };
-            self.training.optimizer.step(&gradients, lr)?;
+            in_pool(|| self.training.optimizer.step(&gradients, lr))?;
             drop(gradients);
             if let Some(ema) = &self.training.ema {
                 ema.update(self.state.epoch * self.steps_per_epoch() + self.state.step)?;

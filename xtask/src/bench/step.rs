@@ -37,7 +37,9 @@ pub fn run(args: &Args) -> Result<()> {
             ["quit"] => break,
             ["step", count] => {
                 let count: usize = count.parse()?;
-                let seconds = (0..count).map(|_| trainer.step()).collect::<Result<Vec<f64>>>()?;
+                let seconds = abn_ops::in_pool(|| {
+                    (0..count).map(|_| trainer.step()).collect::<Result<Vec<f64>>>()
+                })?;
                 writeln!(output, "{}", json!({ "seconds": seconds }))?;
             }
             _ => bail!("expected `step N` or `quit`, got {line:?}"),

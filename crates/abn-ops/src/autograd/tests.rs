@@ -230,3 +230,12 @@ fn frozen_parameters_are_constants_and_leaves_are_not() {
     assert!(store.get(var.as_tensor()).is_none());
     assert!(add(&parameter, &x).unwrap().backward().unwrap().get(var.as_tensor()).is_some());
 }
+
+#[test]
+fn the_pool_records_as_the_caller_does() {
+    let leaf = || Tracked::leaf(numbers(&[1.0]));
+    let tracked = || sigmoid(&leaf()).unwrap().is_tracked();
+    assert!(in_pool(tracked));
+    assert!(!no_grad(|| in_pool(tracked)));
+    assert!(!in_pool(|| no_grad(tracked)));
+}
