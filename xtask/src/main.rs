@@ -3,9 +3,11 @@
 mod bench;
 mod embed;
 mod fetch;
+mod figures;
 mod regress;
 mod tables;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +23,8 @@ enum Command {
     EmbedFashionMnist(embed::Args),
     Fetch(fetch::Args),
     Regress(regress::Args),
+    #[command(name = "reproduce-figures")]
+    ReproduceFigures(figures::Args),
     #[command(name = "reproduce-table1")]
     ReproduceTable1(tables::Args),
     #[command(name = "reproduce-table2")]
@@ -43,6 +47,11 @@ fn main() -> ExitCode {
     }
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
+}
+
+/// The workspace's folder.
+fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")
 }
 
 /// A flag that the first Ctrl-C sets, saying `message` if there is one; the second ends the process, which runs
@@ -68,6 +77,7 @@ fn run(command: Command) -> Result<()> {
         Command::EmbedFashionMnist(args) => embed::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Regress(args) => regress::run(&args),
+        Command::ReproduceFigures(args) => figures::run(&args),
         Command::ReproduceTable1(args) => tables::run("table1", &args),
         Command::ReproduceTable2(args) => tables::run("table2", &args),
     }

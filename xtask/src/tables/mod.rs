@@ -23,28 +23,28 @@ use self::results::{DatasetResult, Failure, Outcome, Results};
 pub struct Args {
     /// Small networks on the embedded data: minutes on two cores
     #[arg(long)]
-    quick: bool,
+    pub quick: bool,
     /// Only these datasets, such as `cifar100,svhn`
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
-    datasets: Vec<String>,
+    pub datasets: Vec<String>,
     /// Only these rows (part of a row's name, any case), such as `resnet,vgg`
     #[arg(long, value_delimiter = ',', value_name = "ROW")]
-    rows: Vec<String>,
+    pub rows: Vec<String>,
     /// Number of seeds; the table shows mean and standard deviation over them
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
-    seeds: u64,
+    pub seeds: u64,
     /// Folder with the datasets, one folder each [default: where `cargo xtask fetch` puts them]
     #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
     /// Folder for the runs and the table [default: runs/TABLE]
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Train again what is already trained
     #[arg(long)]
-    force: bool,
+    pub force: bool,
     /// Only print the runs, and how long they would take by a few measured steps
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 /// One run of the plan.
@@ -57,10 +57,9 @@ struct Planned {
     name: String,
 }
 
-/// Reproduces `table1` or `table2`: trains what is not yet trained and writes the table.
-pub fn run(name: &str, args: &Args) -> Result<()> {
-    let root =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+/// A table's file with the datasets and rows that were asked for, and where its runs lie.
+fn load(name: &str, args: &Args) -> Result<(TableFile, PathBuf)> {
+    let root = crate::root()?;
     let profile = if args.quick { format!("{name}-quick") } else { name.to_owned() };
     let mut table = TableFile::load(&root.join(format!("recipes/{profile}.toml")))?;
     table.dataset =
@@ -75,15 +74,27 @@ pub fn run(name: &str, args: &Args) -> Result<()> {
             squeeze(name).contains(&squeeze(wanted))
         },
     )?;
-    let cells = table.cells()?;
-    if cells.is_empty() {
+    if table.cells()?.is_empty() {
         bail!("the chosen rows are not on the chosen datasets");
     }
     let out = args.out.clone().unwrap_or_else(|| root.join("runs").join(&profile));
-    if args.dry_run {
-        return dry_run::print(&table, &plan(&cells, args, &out));
-    }
+    Ok((table, out))
+}
 
+/// What a run of this command is made with; the first Ctrl-C ends it where it can be gone on with.
+pub fn options(command: &str, args: &Args) -> Result<TrainOptions> {
+    Ok(TrainOptions {
+        force: args.force,
+        stop: crate::stop_on_ctrl_c(
+            "\nfinishing the step and saving; the same command goes on from there",
+        )?,
+        command: format!("cargo xtask {command}{}", if args.quick { " --quick" } else { "" }),
+        ..TrainOptions::default()
+    })
+}
+
+/// The datasets of the cells, each with whether it is there.
+fn look(table: &TableFile, cells: &[Cell<'_>], args: &Args) -> Vec<DatasetResult> {
     let datasets: Vec<_> = table
         .dataset
         .iter()
@@ -93,22 +104,33 @@ pub fn run(name: &str, args: &Args) -> Result<()> {
     for dataset in datasets.iter().filter(|dataset| dataset.missing.is_some()) {
         eprintln!("{}", render::dataset_line(dataset));
     }
-    let here = |planned: &Planned| {
+    datasets
+}
+
+/// The runs on datasets that are there.
+fn possible(
+    cells: &[Cell<'_>],
+    datasets: &[DatasetResult],
+    args: &Args,
+    out: &Path,
+) -> Vec<Planned> {
+    let mut plan = plan(cells, args, out);
+    plan.retain(|planned| {
         datasets.iter().any(|d| d.name == planned.recipe.dataset && d.missing.is_none())
-    };
-    let mut plan = plan(&cells, args, &out);
-    plan.retain(here);
-    let options = TrainOptions {
-        force: args.force,
-        stop: crate::stop_on_ctrl_c(
-            "\nfinishing the step and saving; the same command goes on from there",
-        )?,
-        command: format!(
-            "cargo xtask reproduce-{name}{}",
-            if args.quick { " --quick" } else { "" }
-        ),
-        ..TrainOptions::default()
-    };
+    });
+    plan
+}
+
+/// Reproduces `table1` or `table2`: trains what is not yet trained and writes the table.
+pub fn run(name: &str, args: &Args) -> Result<()> {
+    let (table, out) = load(name, args)?;
+    let cells = table.cells()?;
+    if args.dry_run {
+        return dry_run::print(&table, &plan(&cells, args, &out));
+    }
+    let datasets = look(&table, &cells, args);
+    let plan = possible(&cells, &datasets, args, &out);
+    let options = options(&format!("reproduce-{name}"), args)?;
     let (outcomes, failures) = train_all(&plan, &options)?;
 
     let heading = (table.title.as_str(), table.notice.as_str());
@@ -120,6 +142,51 @@ pub fn run(name: &str, args: &Args) -> Result<()> {
         0 => Ok(()),
         n => bail!("{n} of {} runs failed; the table says which and why", plan.len()),
     }
+}
+
+/// Names of a table file's columns and rows.
+#[cfg(test)]
+pub fn names(text: &str) -> Result<(Vec<String>, Vec<String>)> {
+    let table = TableFile::parse(text)?;
+    let columns = table.column.iter().map(|column| column.name.clone()).collect();
+    Ok((columns, table.row.iter().map(|row| row.name.clone()).collect()))
+}
+
+/// A network of a table, trained.
+pub struct Trained {
+    /// Its row.
+    pub row: String,
+    /// Its dataset's name in the table.
+    pub dataset: String,
+    /// Its column, and the column's name in the table.
+    pub column: (String, String),
+    /// The run's folder.
+    pub folder: PathBuf,
+}
+
+/// The networks of a table's columns, trained where they are not yet, and what could not be had:
+/// datasets that are missing and runs that failed.
+pub fn trained(
+    name: &str,
+    columns: &[String],
+    args: &Args,
+    options: &TrainOptions,
+) -> Result<(Vec<Trained>, Vec<String>)> {
+    let (table, out) = load(name, args)?;
+    let mut cells = table.cells()?;
+    cells.retain(|cell| columns.contains(&cell.column.name));
+    let datasets = look(&table, &cells, args);
+    let plan = possible(&cells, &datasets, args, &out);
+    let (outcomes, failures) = train_all(&plan, options)?;
+    let missing = datasets.iter().filter(|d| d.missing.is_some()).map(render::dataset_line);
+    let failed = failures.iter().map(|f| format!("Failed: {}: {}", f.run, f.reason));
+    let lacking = missing.chain(failed).collect();
+    let network = |Outcome { cell, folder, .. }: Outcome| {
+        let Cell { row, dataset, column, .. } = &cells[cell];
+        let column = (column.name.clone(), column.title.clone());
+        Trained { row: row.name.clone(), dataset: dataset.title.clone(), column, folder }
+    };
+    Ok((outcomes.into_iter().map(network).collect(), lacking))
 }
 
 /// What `wanted` asks for, everything if it asks for nothing; each must match something.

@@ -87,7 +87,16 @@ impl Page {
 
     /// A row of pictures that wraps.
     pub fn gallery(&mut self, pictures: &[Picture]) {
-        self.body.push_str("<div class=\"gallery\">");
+        self.pictures("gallery", pictures);
+    }
+
+    /// As [`gallery`](Self::gallery), for pictures several times as wide as they are high.
+    pub fn panels(&mut self, pictures: &[Picture]) {
+        self.pictures("gallery panels", pictures);
+    }
+
+    fn pictures(&mut self, class: &str, pictures: &[Picture]) {
+        let _ = write!(self.body, "<div class=\"{class}\">");
         for picture in pictures {
             let _ = writeln!(
                 self.body,
@@ -142,6 +151,8 @@ circle.dot { fill: var(--paper); stroke-width: 1.5; }
 .key.line-2 { border-color: var(--c); } .key.line-3 { border-color: var(--d); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }
 .gallery img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }
+.panels { grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr)); }
+.panels img { image-rendering: auto; }
 .gallery .wrong figcaption { color: var(--b); }
 ";
 
