@@ -135,6 +135,14 @@ pub enum Error {
         /// The decoder's reason.
         problem: String,
     },
+    /// A `.npy` file that a map cannot be taken from.
+    #[error("cannot read an array from {}: {problem}", path.display())]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what was expected.
+        problem: String,
+    },
     /// Images and maps, or weights and their sizes, that do not belong together.
     #[error("{0}")]
     Invalid(String),

@@ -7,7 +7,7 @@ use std::fs;
 use common::{Lab, TEST, write_picture};
 
 #[test]
-fn train_evaluate_explain() {
+fn train_and_evaluate() {
     let lab = Lab::new();
     let report = lab.run(&lab.training("run", &["--json"])).succeeds();
     let summary: serde_json::Value = serde_json::from_str(&report.stdout()).unwrap();
@@ -49,23 +49,6 @@ fn train_evaluate_explain() {
         (&best["test_error"], &best["epoch"]),
         (&summary["best_test_error"], &summary["best_epoch"])
     );
-
-    // A picture of the dataset's size, and one of another.
-    write_picture(&lab.path("small.png"), 3);
-    let large = image::open(lab.path("small.png")).unwrap();
-    large
-        .resize_exact(300, 400, image::imageops::FilterType::Triangle)
-        .save(lab.path("large.png"))
-        .unwrap();
-    let images = ["--image", "small.png", "large.png", "--out", "maps"];
-    let said = lab
-        .run(&[&["explain", "--checkpoint", "run"], &images[..]].concat())
-        .succeeds()
-        .says("small.png → maps/small-attention.png");
-    assert_eq!(said.stdout().lines().filter(|line| line.contains(" %  ")).count(), 2 * 5);
-    let size = |name: &str| image::image_dimensions(lab.path("maps").join(name)).unwrap();
-    assert_eq!(size("small-attention.png"), (280, 280));
-    assert_eq!(size("large-attention.png"), (300, 400));
 }
 
 #[test]

@@ -21,6 +21,7 @@
 
 mod colours;
 mod heatmap;
+mod mask;
 mod overlay;
 mod panel;
 mod sheet;
@@ -31,6 +32,7 @@ mod text;
 
 pub use colours::ColourMap;
 pub use heatmap::Heatmap;
+pub use mask::from_mask;
 pub use overlay::{ALPHA, overlay, signed};
 pub use panel::{Caption, Panel, Shown, Style, View};
 pub use sheet::{png, sheet};

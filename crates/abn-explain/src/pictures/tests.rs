@@ -73,6 +73,34 @@ fn a_map_that_does_not_fit_its_size_is_an_error() {
 }
 
 #[test]
+fn a_mask_becomes_a_map_where_the_network_sees_it() {
+    let mask = |width, height, f: &dyn Fn(u32, u32) -> u8| {
+        image::GrayImage::from_fn(width, height, |x, y| image::Luma([f(x, y)]))
+    };
+    let white = from_mask(&mask(7, 9, &|_, _| 255), (5, 4), 1.3).unwrap();
+    assert_eq!((white.width(), white.height(), white.reach()), (5, 4, 1.3));
+    assert!(white.values().iter().all(|&value| value == 1.0), "to the border and beyond");
+    // Cell for pixel.
+    let values = from_mask(&mask(2, 2, &|x, y| (51 * (x + 2 * y)) as u8), (2, 2), 1.0).unwrap();
+    assert_eq!(values.values(), [0.0, 0.2, 0.4, 0.6]);
+    // The right half of an image that was padded by half its side on each side: columns 0 and 1 of
+    // the 8 cells are the padding on the left, 2 and 3 the left half of the image.
+    let half = mask(100, 100, &|x, _| if x < 50 { 0 } else { 255 });
+    let padded = from_mask(&half, (8, 1), 2.0).unwrap();
+    let near = |found: &Heatmap, expected: &[f32]| {
+        let pairs = found.values().iter().zip(expected);
+        assert_eq!(found.values().len(), expected.len());
+        assert!(pairs.clone().all(|(a, b)| (a - b).abs() < 0.1), "{found:?}, {expected:?}");
+    };
+    near(&padded, &[0.0, 0.0, 0.0, 0.05, 0.95, 1.0, 1.0, 1.0]);
+    // Cropped to the middle half: what lies outside is not seen.
+    let middle = mask(100, 100, &|x, _| if (40..60).contains(&x) { 255 } else { 0 });
+    near(&from_mask(&middle, (5, 1), 0.5).unwrap(), &[0.0, 0.2, 1.0, 0.2, 0.0]);
+    assert!(from_mask(&mask(2, 2, &|_, _| 0), (0, 2), 1.0).is_err());
+    assert!(from_mask(&mask(2, 2, &|_, _| 0), (2, 2), 0.0).is_err());
+}
+
+#[test]
 fn the_overlay_mixes_halves_and_leaves_what_was_not_seen() {
     let picture = RgbImage::from_pixel(4, 1, Rgb([100, 100, 100]));
     let result = overlay(&picture, &map(2, 1, &[0.2, 0.6], 0.5), ColourMap::Jet);
