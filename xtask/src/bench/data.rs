@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::photos;
 use super::step::{Batch, Trainer};
-use super::train::median;
+use super::versus::median;
 use super::worker::Worker;
 
 /// Images of a CIFAR epoch.

@@ -3,7 +3,7 @@
 mod data;
 mod photos;
 pub mod step;
-mod train;
+mod versus;
 mod worker;
 
 use anyhow::Result;
@@ -18,8 +18,16 @@ pub struct Args {
 #[derive(clap::Subcommand, Debug)]
 enum What {
     Data(data::Args),
-    Train(train::Args),
-    TrainWorker(step::Args),
+    /// Time one training step of ABN (forward, both losses, backward, SGD)
+    ///
+    /// Prints medians of seconds, images per second and peak memory. With --against-pytorch, rounds
+    /// alternate with the same step in PyTorch, and the ratio of the medians is printed.
+    Train(versus::Args),
+    /// Time ABN's answer, classes and attention map, for a batch of 32 and for one image
+    ///
+    /// As `bench train`; PyTorch runs in `torch.inference_mode()`.
+    Eval(versus::Args),
+    Worker(step::Args),
 }
 
 /// Runs the command.
@@ -29,7 +37,8 @@ enum What {
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Data(args) => data::run(args),
-        What::Train(args) => train::run(args),
-        What::TrainWorker(args) => step::run(args),
+        What::Train(args) => versus::train(args),
+        What::Eval(args) => versus::eval(args),
+        What::Worker(args) => step::run(args),
     }
 }

@@ -1,28 +1,52 @@
-//! One training step of ABN, in a process of its own so that peak memory is the network's.
+//! One step of ABN, in a process of its own so that peak memory is the network's.
 //!
-//! Talks over standard input and output as `tests/reference/bench_train.py` does.
+//! Talks over standard input and output as `tests/reference/bench_step.py` does.
 
+use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use abn_backbones::{BuildOptions, Variant};
 use abn_core::{Classifier, Mode, ParamStore};
-use abn_ops::{SgdConfig, Tracked};
+use abn_ops::{SgdConfig, Tracked, no_grad};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor, Var};
+use serde::Serialize;
 use serde_json::json;
 
 const SGD: SgdConfig = SgdConfig { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
 
-/// Run training steps as standard input asks; started by `bench train`
+/// Run steps as standard input asks; started by `bench train` and `bench eval`
 #[derive(clap::Args, Debug)]
 #[command(hide = true)]
 pub struct Args {
     network: String,
     #[arg(long)]
+    pass: Pass,
+    #[arg(long)]
     batch: usize,
     #[arg(long)]
     threads: usize,
+}
+
+/// What a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pass {
+    /// Forward, both losses, backward, SGD.
+    Train,
+    /// Classes and attention map.
+    Eval,
+}
+
+impl Pass {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Eval => "eval",
+        }
+    }
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -38,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
             ["step", count] => {
                 let count: usize = count.parse()?;
                 let seconds = abn_ops::in_pool(|| {
-                    (0..count).map(|_| trainer.step()).collect::<Result<Vec<f64>>>()
+                    (0..count).map(|_| trainer.pass(args.pass)).collect::<Result<Vec<f64>>>()
                 })?;
                 writeln!(output, "{}", json!({ "seconds": seconds }))?;
             }
@@ -91,7 +115,24 @@ impl Trainer {
         Ok(Self { model, parameters, images, labels, steps: 0 })
     }
 
-    /// Seconds of a step: forward, both losses, backward, SGD.
+    /// Seconds of a step.
+    fn pass(&mut self, pass: Pass) -> Result<f64> {
+        match pass {
+            Pass::Train => self.step(),
+            Pass::Eval => self.answer(),
+        }
+    }
+
+    /// Seconds of an answer: probabilities and attention map.
+    fn answer(&self) -> Result<f64> {
+        let start = Instant::now();
+        let images = Tracked::constant(self.images.clone());
+        let output = no_grad(|| self.model.forward(&images, Mode::Eval))?;
+        black_box((abn_ops::softmax(output.logits.value())?, output.attention));
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of a training step: forward, both losses, backward, SGD.
     pub fn step(&mut self) -> Result<f64> {
         let start = Instant::now();
         let images = Tracked::constant(self.images.clone());
