@@ -41,6 +41,9 @@ pub struct Args {
     /// Folder with the table's runs; what is missing is trained there [default: runs/TABLE]
     #[arg(long, value_name = "DIR")]
     runs: Option<PathBuf>,
+    /// Folder with the recipes of figures and tables [default: recipes/ of the repository]
+    #[arg(long, value_name = "DIR")]
+    recipes: Option<PathBuf>,
     /// Folder for the page and the runs on planted shapes [default: runs/figures or runs/figures-quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -87,7 +90,8 @@ impl Row {
 pub fn run(args: &Args) -> Result<()> {
     let root = crate::root()?;
     let profile = if args.quick { "figures-quick" } else { "figures" };
-    let file = FiguresFile::load(&root.join(format!("recipes/{profile}.toml")))?;
+    let recipes = args.recipes.clone().unwrap_or_else(|| root.join("recipes"));
+    let file = FiguresFile::load(&recipes.join(format!("{profile}.toml")))?;
     let out = args.out.clone().unwrap_or_else(|| root.join("runs").join(profile));
     let Args { quick, datasets, rows, data_dir, runs, .. } = args;
     let of_table = tables::Args {
@@ -97,6 +101,7 @@ pub fn run(args: &Args) -> Result<()> {
         seeds: 1,
         data_dir: data_dir.clone(),
         out: runs.clone(),
+        recipes: args.recipes.clone(),
         force: false,
         dry_run: false,
     };

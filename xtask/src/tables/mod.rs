@@ -39,6 +39,9 @@ pub struct Args {
     /// Folder for the runs and the table [default: runs/TABLE]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Folder with the tables' recipes [default: recipes/ of the repository]
+    #[arg(long, value_name = "DIR")]
+    pub recipes: Option<PathBuf>,
     /// Train again what is already trained
     #[arg(long)]
     pub force: bool,
@@ -61,7 +64,8 @@ struct Planned {
 fn load(name: &str, args: &Args) -> Result<(TableFile, PathBuf)> {
     let root = crate::root()?;
     let profile = if args.quick { format!("{name}-quick") } else { name.to_owned() };
-    let mut table = TableFile::load(&root.join(format!("recipes/{profile}.toml")))?;
+    let recipes = args.recipes.clone().unwrap_or_else(|| root.join("recipes"));
+    let mut table = TableFile::load(&recipes.join(format!("{profile}.toml")))?;
     table.dataset =
         chosen(table.dataset, &args.datasets, "dataset", |d| &d.name, |d, wanted| d == wanted)?;
     table.row = chosen(
@@ -301,6 +305,7 @@ mod tests {
             seeds,
             data_dir: None,
             out: None,
+            recipes: None,
             force: false,
             dry_run: false,
         }
