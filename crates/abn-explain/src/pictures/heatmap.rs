@@ -91,7 +91,7 @@ impl Heatmap {
     }
 
     /// Where the centre of a cell lies on the image.
-    pub(super) fn centre(&self, column: usize, row: usize) -> (f32, f32) {
+    fn centre(&self, column: usize, row: usize) -> (f32, f32) {
         let place = |cell: usize, cells: usize| {
             0.5 + ((cell as f32 + 0.5) / cells as f32 - 0.5) * self.reach
         };

@@ -2,9 +2,12 @@
 
 use image::{Rgb, RgbImage, imageops};
 
+use super::sheet::grid;
 use super::text::{self, LINE, Weight};
 use super::{ColourMap, Heatmap, fitted, overlay, signed};
 use crate::{Explained, Result};
+
+const WHITE: Rgb<u8> = Rgb([255; 3]);
 
 /// What a method shows.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,11 +133,21 @@ pub struct Style {
     pub colours: ColourMap,
     /// Pixels between the pictures.
     pub gap: u32,
+    /// Pictures side by side, at most; more of them stand in rows of about equal length.
+    pub columns: usize,
+}
+
+impl Style {
+    /// Pictures of one size in rows.
+    fn arranged(&self, pictures: &[RgbImage]) -> RgbImage {
+        let rows = pictures.len().div_ceil(self.columns.max(1));
+        grid(pictures, pictures.len().div_ceil(rows.max(1)), self.gap)
+    }
 }
 
 impl Default for Style {
     fn default() -> Self {
-        Self { side: 256, colours: ColourMap::Jet, gap: 6 }
+        Self { side: 256, colours: ColourMap::Jet, gap: 6, columns: usize::MAX }
     }
 }
 
@@ -150,54 +163,52 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// The image and the methods' pictures side by side, each under its name, and the answer below:
-    /// on green if it is right, on red if it is wrong.
+    /// The image and the methods' pictures, each under its name, and the answer below: on green if it
+    /// is right, on red if it is wrong.
     pub fn draw(&self, style: &Style) -> RgbImage {
         const MARGIN: u32 = 6;
-        let tiles = self.tiles(style);
+        let titles = self.titles();
+        let tiles = self.pictures(style).into_iter().zip(&titles).map(|(picture, title)| {
+            let (width, height) = picture.dimensions();
+            let mut tile = RgbImage::from_pixel(width, LINE + height, WHITE);
+            imageops::replace(&mut tile, &picture, 0, LINE.into());
+            let title = text::cut(title, text::letters(width));
+            text::write(&mut tile, (0, 1), &title, Weight::Regular, Rgb([0; 3]));
+            tile
+        });
+        let tiles = style.arranged(&tiles.collect::<Vec<_>>());
         let (width, height) = tiles.dimensions();
         let lines = self.caption.lines(text::letters(width.saturating_sub(2 * MARGIN)));
         let foot = LINE * lines.len() as u32 + 4;
-        let mut panel = RgbImage::from_pixel(width, LINE + height + foot, Rgb([255; 3]));
-        imageops::replace(&mut panel, &tiles, 0, LINE.into());
-        let tile = (width + style.gap) / (self.views.len() as u32 + 1);
-        for (place, title) in (0u32..).zip(self.titles()) {
-            let title = text::cut(&title, text::letters(tile.saturating_sub(style.gap)));
-            text::write(&mut panel, (place * tile, 1), &title, Weight::Regular, Rgb([0; 3]));
-        }
-        for y in LINE + height..panel.height() {
-            for x in 0..width {
-                panel.put_pixel(x, y, self.caption.background());
-            }
-        }
+        let mut panel = RgbImage::from_pixel(width, height + foot, self.caption.background());
+        imageops::replace(&mut panel, &tiles, 0, 0);
         for (place, line) in (0u32..).zip(&lines) {
             let weight = if place == 0 { Weight::Bold } else { Weight::Regular };
-            let corner = (MARGIN, LINE + height + 4 + place * LINE);
-            text::write(&mut panel, corner, line, weight, Rgb([255; 3]));
+            let corner = (MARGIN, height + 4 + place * LINE);
+            text::write(&mut panel, corner, line, weight, WHITE);
         }
         panel
     }
 
-    /// The image and the methods' pictures side by side, without words: for pages, whose words are
-    /// text.
+    /// The image and the methods' pictures without words: for pages, whose words are text.
     pub fn tiles(&self, style: &Style) -> RgbImage {
-        let image = fitted(self.image.clone(), style.side);
-        let (width, height) = image.dimensions();
-        let views = self.views.iter().map(|view| view.shown.draw(&image, style.colours));
-        let views: Vec<_> = views.collect();
-        let whole = width * (views.len() as u32 + 1) + style.gap * views.len() as u32;
-        let mut row = RgbImage::from_pixel(whole, height, Rgb([255; 3]));
-        for (place, tile) in (0i64..).zip(std::iter::once(&image).chain(&views)) {
-            imageops::replace(&mut row, tile, place * i64::from(width + style.gap), 0);
-        }
-        row
+        style.arranged(&self.pictures(style))
     }
 
-    fn titles(&self) -> impl Iterator<Item = String> {
+    /// The image and the methods' pictures, of one size.
+    fn pictures(&self, style: &Style) -> Vec<RgbImage> {
+        let image = fitted(self.image.clone(), style.side);
+        let views = self.views.iter().map(|view| view.shown.draw(&image, style.colours));
+        let mut pictures: Vec<_> = views.collect();
+        pictures.insert(0, image);
+        pictures
+    }
+
+    fn titles(&self) -> Vec<String> {
         let of = |view: &View| match view.shown.is_flat() {
             true => format!("{} (flat)", view.title),
             false => view.title.clone(),
         };
-        std::iter::once("input".to_owned()).chain(self.views.iter().map(of))
+        std::iter::once("input".to_owned()).chain(self.views.iter().map(of)).collect()
     }
 }

@@ -95,7 +95,7 @@ fn a_mask_becomes_a_map_where_the_network_sees_it() {
     near(&padded, &[0.0, 0.0, 0.0, 0.05, 0.95, 1.0, 1.0, 1.0]);
     // Cropped to the middle half: what lies outside is not seen.
     let middle = mask(100, 100, &|x, _| if (40..60).contains(&x) { 255 } else { 0 });
-    near(&from_mask(&middle, (5, 1), 0.5).unwrap(), &[0.0, 0.2, 1.0, 0.2, 0.0]);
+    near(&from_mask(&middle, (5, 1), 0.5).unwrap(), &[0.0, 0.5, 1.0, 0.5, 0.0]);
     assert!(from_mask(&mask(2, 2, &|_, _| 0), (0, 2), 1.0).is_err());
     assert!(from_mask(&mask(2, 2, &|_, _| 0), (2, 2), 0.0).is_err());
 }
@@ -198,6 +198,9 @@ fn every_method_becomes_a_tile_of_the_images_size() {
     assert_eq!(drawn.width(), count * 64 + (count - 1) * 2);
     assert!(drawn == panel.draw(&style), "the same bytes each time");
     assert_eq!(panel.tiles(&style).dimensions(), (drawn.width(), 64));
+    // Eight pictures, at most five in a row: twice four.
+    let two_rows = Style { columns: 5, ..style };
+    assert_eq!((count, panel.tiles(&two_rows).dimensions()), (8, (4 * 64 + 3 * 2, 2 * 64 + 2)));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use abn_ops::{Tracked, no_grad};
 use abn_train::{Prediction, Run, explain};
 use anyhow::{Context, Result};
 use image::RgbImage;
+use rayon::prelude::*;
 
 use super::Class;
 use super::given::Given;
@@ -23,6 +24,8 @@ use super::targets::{ROWS, Targets};
 const TOP: usize = 5;
 /// Smaller pictures are enlarged to this many pixels, for the eye.
 const READABLE: u32 = 256;
+/// Pictures side by side in a panel, at most.
+const COLUMNS: usize = 5;
 /// Pixels of input that go through the network at a time: explanations keep what every layer gives.
 const PIXELS: usize = 400_000;
 
@@ -105,7 +108,7 @@ impl Session<'_> {
         let explained: Vec<_> =
             self.methods.methods.iter().map(explain).collect::<Result<_, _>>()?;
         let write = |(i, seen): (usize, &Seen)| self.write(i, seen, &explained, targets);
-        seen.iter().enumerate().map(write).collect()
+        seen.par_iter().enumerate().map(write).collect()
     }
 
     /// Writes an image's files; gives what is said of it, and its panel.
@@ -140,7 +143,8 @@ impl Session<'_> {
             views.push(View { title, shown });
         }
         let panel = Panel { image: image.clone(), views, caption: self.caption(seen) };
-        let panel = panel.draw(&Style { colours: self.colours, ..Style::default() });
+        let style = Style { colours: self.colours, columns: COLUMNS, ..Style::default() };
+        let panel = panel.draw(&style);
         put(&targets.panel(picture), &panel)?;
         let name = |class: usize| self.run.card.classes[class].clone();
         let scored = |prediction: &Prediction| {
