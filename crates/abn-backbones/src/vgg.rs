@@ -1,14 +1,13 @@
 //! VGG, with and without batch norm: Simonyan and Zisserman, "Very Deep Convolutional Networks",
 //! table 1, with torchvision's parameter names.
 
-use abn_core::layers::{
-    BatchNorm2d, BatchNormConfig, Conv2d, Dropout, Linear, LinearInit, conv3x3,
-};
+use abn_core::layers::{BatchNormConfig, Conv2d, ConvNorm, Dropout, Linear, LinearInit, conv3x3};
 use abn_core::{Backbone, Error, Mode, Result, observe};
 use abn_ops::{Pool2dConfig, Tracked};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
+use crate::residual::conv_norm;
 use crate::{Architecture, BackboneOptions};
 
 /// Channels of the five stages, in multiples of the first's.
@@ -166,16 +165,19 @@ impl Vgg {
 struct Layer {
     /// Of the ReLU, in the sequence.
     name: String,
-    conv: Conv2d,
-    norm: Option<BatchNorm2d>,
+    conv: Convolution,
+}
+
+enum Convolution {
+    Plain(Conv2d),
+    Normed(ConvNorm),
 }
 
 impl Layer {
     fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
-        let x = self.conv.forward(x)?;
-        let y = match &self.norm {
-            Some(norm) => norm.forward(&x, None, true, mode)?,
-            None => abn_ops::relu(&x)?,
+        let y = match &self.conv {
+            Convolution::Plain(conv) => abn_ops::relu(&conv.forward(x)?)?,
+            Convolution::Normed(conv) => conv.forward(x, None, true, mode)?,
         };
         Ok(observe::offer(&self.name, y))
     }
@@ -192,9 +194,12 @@ impl Sequence<'_> {
     /// then ReLU.
     fn layer(&self, from: usize, to: usize, index: usize) -> Result<Layer> {
         let conv = conv3x3(from, to, 1, self.vb.pp(index))?.with_bias(self.vb.pp(index))?;
-        let norm = self.norm.map(|norm| BatchNorm2d::new(to, norm, self.vb.pp(index + 1)));
+        let conv = match self.norm {
+            Some(norm) => Convolution::Normed(conv_norm(conv, to, norm, self.vb.pp(index + 1))?),
+            None => Convolution::Plain(conv),
+        };
         let name = self.vb.pp(index + self.step() - 1).prefix();
-        Ok(Layer { name, conv, norm: norm.transpose()? })
+        Ok(Layer { name, conv })
     }
 
     /// From one convolution to the next.

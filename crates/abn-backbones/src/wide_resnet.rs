@@ -1,12 +1,13 @@
 //! Wide ResNet: Zagoruyko and Komodakis, "Wide Residual Networks", table 1.
 
-use abn_core::layers::{BatchNorm2d, Conv2d, Dropout, LinearInit, conv1x1, conv3x3};
+use abn_core::layers::{BatchNorm2d, Conv2d, ConvNorm, Dropout, LinearInit, conv1x1, conv3x3};
 use abn_core::{Backbone, Error, Mode, Result, observe};
 use abn_ops::Tracked;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::head::MeanLinear;
+use crate::residual::conv_norm;
 use crate::{Architecture, BackboneOptions};
 
 /// Three stages of n pre-activation blocks with 16k, 32k and 64k channels; depth 6n + 4.
@@ -126,8 +127,8 @@ impl Stage {
 struct Block {
     name: String,
     bn1: BatchNorm2d,
-    conv1: Conv2d,
-    bn2: BatchNorm2d,
+    /// `conv1` and `bn2`.
+    conv1: ConvNorm,
     dropout: Dropout,
     conv2: Conv2d,
     shortcut: Option<Conv2d>,
@@ -145,8 +146,12 @@ impl Block {
         Ok(Self {
             name: vb.prefix(),
             bn1: BatchNorm2d::new(from, options.norm, vb.pp("bn1"))?,
-            conv1: conv3x3(from, to, stride, vb.pp("conv1"))?,
-            bn2: BatchNorm2d::new(to, options.norm, vb.pp("bn2"))?,
+            conv1: conv_norm(
+                conv3x3(from, to, stride, vb.pp("conv1"))?,
+                to,
+                options.norm,
+                vb.pp("bn2"),
+            )?,
             dropout: Dropout::new(options.dropout, &vb),
             conv2: conv3x3(to, to, 1, vb.pp("conv2"))?,
             shortcut: (from != to).then(shortcut).transpose()?,
@@ -155,8 +160,7 @@ impl Block {
 
     fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
         let active = self.bn1.forward(x, None, true, mode)?;
-        let y = self.conv1.forward(&active)?;
-        let y = self.bn2.forward(&y, None, true, mode)?;
+        let y = self.conv1.forward(&active, None, true, mode)?;
         let y = self.conv2.forward(&self.dropout.forward(&y, mode)?)?;
         // A projection sees the activated input, an identity the raw one.
         let sum = match &self.shortcut {

@@ -145,8 +145,8 @@ pub struct AttentionConfig {
 /// their sum of logarithms.
 pub struct AttentionBranch {
     bn_att: Option<BatchNorm2d>,
-    att_conv: Conv2d,
-    bn_att2: BatchNorm2d,
+    /// `att_conv` and `bn_att2`.
+    respond: ConvNorm,
     att_conv2: Conv2d,
     /// `att_conv3` and `bn_att3`, unless the map is a sum of logarithms.
     to_map: Option<ConvNorm>,
@@ -177,8 +177,10 @@ impl AttentionBranch {
         };
         Ok(Self {
             bn_att: (config.trunk_norm == TrunkNorm::Applied).then_some(bn_att),
-            att_conv: conv1x1(channels, classes, 1, vb.pp("att_conv"))?,
-            bn_att2: norm(classes, "bn_att2")?,
+            respond: ConvNorm::new(
+                conv1x1(channels, classes, 1, vb.pp("att_conv"))?,
+                norm(classes, "bn_att2")?,
+            ),
             att_conv2: conv1x1(classes, classes, 1, vb.pp("att_conv2"))?,
             to_map: (config.map == MapHead::Convolution).then(to_map).transpose()?,
         })
@@ -198,11 +200,9 @@ impl AttentionBranch {
     /// # Errors
     /// If the features do not have C channels.
     pub fn respond(&self, trunk: &Tracked, mode: Mode) -> Result<Tracked> {
-        let scores = match &self.bn_att {
-            Some(bn_att) => self.att_conv.forward(&bn_att.forward(trunk, None, false, mode)?)?,
-            None => self.att_conv.forward(trunk)?,
-        };
-        self.bn_att2.forward(&scores, None, true, mode)
+        let normed = self.bn_att.as_ref().map(|bn_att| bn_att.forward(trunk, None, false, mode));
+        let normed = normed.transpose()?;
+        self.respond.forward(normed.as_ref().unwrap_or(trunk), None, true, mode)
     }
 
     /// The class maps h (N, h, w, K) to class scores (N, K).

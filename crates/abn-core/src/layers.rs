@@ -128,15 +128,18 @@ impl BatchNorm2d {
         relu: bool,
         mode: Mode,
     ) -> Result<Tracked> {
-        let norm = abn_ops::BatchNorm {
+        Ok(abn_ops::batch_norm(x, &self.parts(), residual, relu, mode.is_train())?)
+    }
+
+    fn parts(&self) -> abn_ops::BatchNorm<'_> {
+        abn_ops::BatchNorm {
             weight: &self.weight,
             bias: &self.bias,
             running_mean: &self.running_mean,
             running_var: &self.running_var,
             momentum: self.config.momentum,
             eps: self.config.eps,
-        };
-        Ok(abn_ops::batch_norm(x, &norm, residual, relu, mode.is_train())?)
+        }
     }
 }
 
@@ -163,7 +166,13 @@ impl ConvNorm {
         relu: bool,
         mode: Mode,
     ) -> Result<Tracked> {
-        self.norm.forward(&self.conv.forward(x)?, residual, relu, mode)
+        let Conv2d { weight, bias, config, .. } = &self.conv;
+        // Who observes layers is to see the convolution's own output.
+        if mode.is_train() || observe::is_on() {
+            return self.norm.forward(&self.conv.forward(x)?, residual, relu, mode);
+        }
+        let conv = abn_ops::Conv2d { weight, bias: bias.as_ref(), config };
+        Ok(abn_ops::conv2d_batch_norm(x, &conv, &self.norm.parts(), residual, relu, false)?)
     }
 }
 

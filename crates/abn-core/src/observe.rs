@@ -33,6 +33,11 @@ fn observe<R>(observer: Observer, f: impl FnOnce() -> R) -> (R, Option<Observer>
     (result, OBSERVER.take())
 }
 
+/// Whether someone on this thread looks at layers.
+pub(crate) fn is_on() -> bool {
+    OBSERVER.with_borrow(Option::is_some)
+}
+
 /// Runs `f` with the output of the layer `name` cut off from what made it: what is computed from
 /// it can be differentiated with respect to the leaf that is given back, and nothing before it
 /// needs to be recorded ([`abn_ops::frozen`]). `None` if no layer of that name ran.

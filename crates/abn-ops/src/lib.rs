@@ -34,7 +34,7 @@ pub use attend::attend;
 pub use autograd::{Tracked, frozen, guided, in_pool, no_grad};
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use concat::concat;
-pub use conv2d::{Conv2dConfig, conv2d};
+pub use conv2d::{Conv2d, Conv2dConfig, conv2d, conv2d_batch_norm};
 pub use cost::{count_multiply_adds, zeros_without_memory};
 pub use dropout::dropout;
 pub use elementwise::{add, relu, sigmoid};

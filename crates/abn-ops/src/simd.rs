@@ -64,6 +64,8 @@ pub unsafe trait Vector: Copy {
     unsafe fn store(self, to: *mut Self::Elem);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
+    /// The larger; `other` if one is not a number.
+    unsafe fn max(self, other: Self) -> Self;
     /// `self * factor + addend`
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
 }
@@ -115,6 +117,13 @@ unsafe impl<T: Element, const N: usize> Vector for Array<T, N> {
         self
     }
     #[inline(always)]
+    unsafe fn max(mut self, other: Self) -> Self {
+        for i in 0..N {
+            self.0[i] = if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] };
+        }
+        self
+    }
+    #[inline(always)]
     unsafe fn mul_add(mut self, factor: Self, addend: Self) -> Self {
         for i in 0..N {
             self.0[i] = self.0[i] * factor.0[i] + addend.0[i];
@@ -129,7 +138,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     macro_rules! vector {
-        ($type:ty, $elem:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $fma:ident) => {
+        ($type:ty, $elem:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $max:ident, $fma:ident) => {
             // SAFETY: each method is the instruction of that name; the trait's contract is
             // the instruction's.
             unsafe impl Vector for $type {
@@ -161,6 +170,11 @@ mod x86 {
                     unsafe { $sub(self, other) }
                 }
                 #[inline(always)]
+                unsafe fn max(self, other: Self) -> Self {
+                    // SAFETY: the trait's contract.
+                    unsafe { $max(self, other) }
+                }
+                #[inline(always)]
                 unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
                     // SAFETY: the trait's contract.
                     unsafe { $fma(self, factor, addend) }
@@ -177,6 +191,7 @@ mod x86 {
         _mm256_storeu_ps,
         _mm256_add_ps,
         _mm256_sub_ps,
+        _mm256_max_ps,
         _mm256_fmadd_ps
     );
     vector!(
@@ -188,6 +203,7 @@ mod x86 {
         _mm512_storeu_ps,
         _mm512_add_ps,
         _mm512_sub_ps,
+        _mm512_max_ps,
         _mm512_fmadd_ps
     );
     vector!(
@@ -199,6 +215,7 @@ mod x86 {
         _mm256_storeu_pd,
         _mm256_add_pd,
         _mm256_sub_pd,
+        _mm256_max_pd,
         _mm256_fmadd_pd
     );
     vector!(
@@ -210,6 +227,7 @@ mod x86 {
         _mm512_storeu_pd,
         _mm512_add_pd,
         _mm512_sub_pd,
+        _mm512_max_pd,
         _mm512_fmadd_pd
     );
 

@@ -36,6 +36,11 @@ impl<T: Element> Affine<T> {
         self.gain.len()
     }
 
+    /// Mean, scale and bias of each channel.
+    pub fn terms(&self) -> [&[T]; 3] {
+        [&self.mean, &self.scale, &self.bias].map(|values| &values[..self.channels()])
+    }
+
     /// How x's gradient follows from the output's, if mean and variance depend on x (`sums`) or
     /// not.
     pub fn slope(&self, sums: Option<&Sums>, count: usize) -> Slope<T> {

@@ -55,11 +55,25 @@ pub fn batch_norm(
     relu: bool,
     train: bool,
 ) -> Result<Tracked> {
-    let &[.., channels] = x.dims() else {
-        return Err(Error::shape(OP, "(…, C)", x.dims()));
+    check(x.dims(), bn, residual, train)?;
+    if let Some(value) = cost::shape_only(x.dims(), x.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    by_dtype!(OP, x.value(), T => run::<T>(x, bn, residual, relu, train))
+}
+
+/// Whether everything fits a feature map of this shape.
+pub(crate) fn check(
+    shape: &[usize],
+    bn: &BatchNorm,
+    residual: Option<&Tracked>,
+    train: bool,
+) -> Result<()> {
+    let &[.., channels] = shape else {
+        return Err(Error::shape(OP, "(…, C)", shape));
     };
-    if x.dims().len() < 2 {
-        return Err(Error::shape(OP, "at least two dimensions, (…, C)", x.dims()));
+    if shape.len() < 2 {
+        return Err(Error::shape(OP, "at least two dimensions, (…, C)", shape));
     }
     for parameter in [bn.weight.value(), bn.bias.value(), bn.running_mean, bn.running_var] {
         if parameter.dims() != [channels] {
@@ -68,18 +82,26 @@ pub fn batch_norm(
         }
     }
     if let Some(residual) = residual
-        && residual.dims() != x.dims()
+        && residual.dims() != shape
     {
-        return Err(Error::shape(OP, format!("a residual of {:?}", x.dims()), residual.dims()));
+        return Err(Error::shape(OP, format!("a residual of {shape:?}"), residual.dims()));
     }
-    if x.value().elem_count() == 0 || train && x.value().elem_count() == channels {
+    let elements: usize = shape.iter().product();
+    if elements == 0 || train && elements == channels {
         let expected = if train { "more than one value" } else { "a value" };
-        return Err(Error::shape(OP, format!("{expected} per channel"), x.dims()));
+        return Err(Error::shape(OP, format!("{expected} per channel"), shape));
     }
-    if let Some(value) = cost::shape_only(x.dims(), x.value().dtype(), 0)? {
-        return Ok(Tracked::constant(value));
-    }
-    by_dtype!(OP, x.value(), T => run::<T>(x, bn, residual, relu, train))
+    Ok(())
+}
+
+/// What evaluation does to a value, by the running statistics.
+pub(crate) fn running<T: Element>(bn: &BatchNorm) -> Result<Affine<T>> {
+    affine(&Moments::running::<T>(bn)?, bn)
+}
+
+fn affine<T: Element>(moments: &Moments, bn: &BatchNorm) -> Result<Affine<T>> {
+    let (weight, bias) = (values::<T>(bn.weight.value())?, values::<T>(bn.bias.value())?);
+    Ok(Affine::new(moments, &weight, &bias, bn.eps))
 }
 
 fn run<T: Element>(
@@ -98,12 +120,7 @@ fn run<T: Element>(
     } else {
         Moments::running::<T>(bn)?
     };
-    let affine = Affine::<T>::new(
-        &moments,
-        &values::<T>(bn.weight.value())?,
-        &values::<T>(bn.bias.value())?,
-        bn.eps,
-    );
+    let affine = affine::<T>(&moments, bn)?;
     let y = {
         let rest = rest.as_ref().map(|r| host::<T>(OP, r)).transpose()?;
         let y = cpu::forward(&host::<T>(OP, &input)?, rest.as_deref(), &affine, relu);

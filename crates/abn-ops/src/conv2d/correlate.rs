@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use super::finish::Finish;
 use super::pack::Packed;
 use crate::host::Element;
 use crate::scratch::Scratch;
@@ -59,7 +60,7 @@ impl Table {
 pub(super) struct Correlation<'a, T> {
     pub table: &'a Table,
     pub weights: &'a Packed<T>,
-    pub bias: Option<&'a [T]>,
+    pub finish: &'a Finish<'a, T>,
     pub src: &'a [T],
     /// Pixels of an image.
     pub src_image: usize,
@@ -188,11 +189,9 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
                     taps: table.taps,
                     channels: weights.chunk.min(weights.channels - start),
                     weights: weights.block(group, b, start),
-                    start: match (start, work.bias) {
-                        (0, Some(bias)) => Start::Row(bias[column..].as_ptr()),
-                        (0, None) => Start::Zero,
-                        _ => Start::Sum,
-                    },
+                    first: start == 0,
+                    finish: (start + weights.chunk >= weights.channels).then_some(work.finish),
+                    channel: column,
                     dst: work.dst,
                     dst_at: 0,
                     dst_pixel: work.dst_pixel,
@@ -221,18 +220,8 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
     }
 }
 
-/// What the sums of a tile are added to.
-#[derive(Clone, Copy)]
-enum Start<T> {
-    Zero,
-    /// The same for each pixel: the bias.
-    Row(*const T),
-    /// What an earlier chunk of channels left in the destination.
-    Sum,
-}
-
 /// One tile.
-struct Job<T> {
+struct Job<'a, T> {
     src: *const T,
     src_pixel: usize,
     zeros: *const T,
@@ -241,7 +230,12 @@ struct Job<T> {
     taps: usize,
     channels: usize,
     weights: *const T,
-    start: Start<T>,
+    /// Whether this is the first chunk of channels: there is no sum yet that this is added to.
+    first: bool,
+    /// After the last chunk.
+    finish: Option<&'a Finish<'a, T>>,
+    /// First destination channel.
+    channel: usize,
     dst: Out<T>,
     dst_at: usize,
     dst_pixel: usize,
@@ -252,7 +246,7 @@ struct Job<T> {
 /// # Safety
 /// All pointers of the job reach what its sizes say; the processor has `V`'s instructions.
 #[inline(always)]
-unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Elem>) {
+unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<'_, V::Elem>) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut to = [std::ptr::null_mut(); MR];
@@ -288,17 +282,16 @@ unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<V::Ele
         // stay in registers.
         let mut finished = sums;
         let finished = std::hint::black_box(&mut finished);
-        // Whatever is to happen to finished sums (statistics, scale and shift) belongs here.
         for i in 0..MR {
-            let before = match job.start {
-                Start::Zero => None,
-                Start::Row(row) => Some(get::<V, NV>(row, job.columns)),
-                Start::Sum => Some(get::<V, NV>(to[i], job.columns)),
-            };
-            if let Some(before) = before {
+            if !job.first {
+                let before = get::<V, NV>(to[i], job.columns);
                 for v in 0..NV {
                     finished[i][v] = finished[i][v].add(before[v]);
                 }
+            }
+            if let Some(finish) = job.finish {
+                let at = job.dst_at + *job.target.add(i) as usize * job.dst_pixel;
+                finished[i] = finish.apply(finished[i], job.channel, at, job.columns);
             }
             put(finished[i], to[i], job.columns);
         }

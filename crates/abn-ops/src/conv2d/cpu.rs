@@ -1,6 +1,7 @@
 //! Forward pass and input gradient on the CPU.
 
 use super::correlate::{Correlation, Table};
+use super::finish::Finish;
 use super::lower::Lowered;
 use super::pack::{Packed, WeightMap};
 use super::{Geometry, winograd};
@@ -17,9 +18,14 @@ fn pointwise(geo: &Geometry) -> bool {
     geo.kh * geo.kw == 1 && geo.stride == 1 && geo.padding == 0
 }
 
-pub fn forward<T: Element>(geo: &Geometry, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+pub fn forward<T: Element>(
+    geo: &Geometry,
+    x: &[T],
+    weight: &[T],
+    finish: &Finish<'_, T>,
+) -> Vec<T> {
     if winograd::fits(geo) {
-        return winograd::forward(geo, x, weight, bias);
+        return winograd::forward(geo, x, weight, finish);
     }
     let shape = tile_shape::<T>();
     let pixels = geo.n * geo.oh * geo.ow;
@@ -44,7 +50,7 @@ pub fn forward<T: Element>(geo: &Geometry, x: &[T], weight: &[T], bias: Option<&
     let correlation = Correlation {
         table: &table,
         weights: &weights,
-        bias,
+        finish,
         src: &lowered.data,
         src_image: if pointwise(geo) { per_image } else { lowered.h * lowered.w },
         src_pixel: lowered.pixel,
@@ -127,7 +133,7 @@ pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec
             let correlation = Correlation {
                 table: &table,
                 weights: &weights,
-                bias: None,
+                finish: &Finish::bias(None),
                 src: dy,
                 src_image,
                 src_pixel: geo.co,

@@ -2,12 +2,13 @@
 
 use candle_core::Shape;
 
-use crate::host::Element;
+use crate::host::{Element, by_dtype, host, tensor};
 use crate::weighted::{self, Weighted};
-use crate::{Result, Tracked};
+use crate::{BatchNorm, Result, Tracked, autograd, batch_norm, cost};
 
 mod correlate;
 pub(crate) mod cpu;
+mod finish;
 mod geometry;
 mod lower;
 mod pack;
@@ -18,6 +19,7 @@ pub(crate) mod tests;
 mod weight_gradient;
 mod winograd;
 
+use finish::Finish;
 pub(crate) use geometry::Geometry;
 
 const OP: &str = "conv2d";
@@ -66,6 +68,70 @@ pub fn conv2d(
     weighted::apply(geo, x, weight, bias)
 }
 
+/// A convolution's parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2d<'a> {
+    /// (C_out, C_in / groups, KH, KW).
+    pub weight: &'a Tracked,
+    /// (C_out).
+    pub bias: Option<&'a Tracked>,
+    /// How it moves.
+    pub config: &'a Conv2dConfig,
+}
+
+/// `relu?(bn(conv(x)) + residual?)`: [`conv2d`], then [`batch_norm`](crate::batch_norm()).
+///
+/// In evaluation, where nothing is to be differentiated, it is one pass: the convolution's sums are
+/// normalised, added to and cut off before they are written.
+///
+/// # Shapes
+/// As the two; `residual` as the result.
+///
+/// # Errors
+/// As the two.
+pub fn conv2d_batch_norm(
+    x: &Tracked,
+    conv: &Conv2d,
+    bn: &BatchNorm,
+    residual: Option<&Tracked>,
+    relu: bool,
+    train: bool,
+) -> Result<Tracked> {
+    let mut inputs = vec![x, conv.weight, bn.weight, bn.bias];
+    inputs.extend(conv.bias);
+    inputs.extend(residual);
+    if train || autograd::records(&inputs) {
+        let y = conv2d(x, conv.weight, conv.bias, conv.config)?;
+        return batch_norm(&y, bn, residual, relu, train);
+    }
+    let bias = conv.bias.map(Tracked::dims);
+    let geo = Geometry::new(OP, x.dims(), conv.weight.dims(), bias, conv.config)?;
+    batch_norm::check(&geo.output_shape(), bn, residual, train)?;
+    if let Some(value) =
+        cost::shape_only(geo.output_shape().as_slice(), x.value().dtype(), geo.macs())?
+    {
+        return Ok(Tracked::constant(value));
+    }
+    let contiguous = |tracked: &Tracked| tracked.value().contiguous();
+    let (input, weight) = (contiguous(x)?, contiguous(conv.weight)?);
+    let bias = conv.bias.map(contiguous).transpose()?;
+    let residual = residual.map(contiguous).transpose()?;
+    let value = by_dtype!(OP, x.value(), T => {
+        let affine = batch_norm::running::<T>(bn)?;
+        let bias = bias.as_ref().map(|bias| host::<T>(OP, bias)).transpose()?;
+        let residual = residual.as_ref().map(|residual| host::<T>(OP, residual)).transpose()?;
+        let finish = Finish {
+            bias: bias.as_deref(),
+            norm: Some(affine.terms()),
+            residual: residual.as_deref(),
+            relu,
+        };
+        let (input, weight) = (host::<T>(OP, &input)?, host::<T>(OP, &weight)?);
+        tensor(cpu::forward(&geo, &input, &weight, &finish), geo.output_shape().as_slice())?
+    });
+    Ok(Tracked::constant(value))
+}
+
 impl Weighted for Geometry {
     const OP: &'static str = OP;
 
@@ -86,7 +152,7 @@ impl Weighted for Geometry {
     }
 
     fn forward<T: Element>(&self, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
-        cpu::forward(self, x, weight, bias)
+        cpu::forward(self, x, weight, &Finish::bias(bias))
     }
 
     fn input_gradient<T: Element>(&self, weight: &[T], dy: &[T]) -> Vec<T> {

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::super::Geometry;
+use super::super::finish::Finish;
 use super::super::pack::{Blocks, WeightMap};
 use super::product::product;
 use super::transform::{Source, Target, input_tile, output_tile, weight};
@@ -15,7 +16,12 @@ use crate::tile::{self, Kernel, Out, TileShape, tile_shape, with_tile};
 /// Tasks to aim for.
 const TASKS: usize = 8;
 
-pub fn forward<T: Element>(geo: &Geometry, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+pub fn forward<T: Element>(
+    geo: &Geometry,
+    x: &[T],
+    weight: &[T],
+    finish: &Finish<'_, T>,
+) -> Vec<T> {
     let (gi, go) = (geo.ci / geo.groups, geo.co / geo.groups);
     let map = WeightMap {
         groups: geo.groups,
@@ -27,7 +33,7 @@ pub fn forward<T: Element>(geo: &Geometry, x: &[T], weight: &[T], bias: Option<&
         channels_apart: false,
     };
     let tiling = Tiling::new(geo.n, (geo.h, geo.w), geo.padding);
-    correlate(tiling, &map, x, weight, bias)
+    correlate(tiling, &map, x, weight, finish)
 }
 
 pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec<T> {
@@ -42,7 +48,7 @@ pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec
         channels_apart: true,
     };
     let tiling = Tiling::new(geo.n, (geo.oh, geo.ow), 2 - geo.padding);
-    correlate(tiling, &map, dy, weight, None)
+    correlate(tiling, &map, dy, weight, &Finish::bias(None))
 }
 
 fn correlate<T: Element>(
@@ -50,7 +56,7 @@ fn correlate<T: Element>(
     map: &WeightMap,
     src: &[T],
     weight: &[T],
-    bias: Option<&[T]>,
+    finish: &Finish<'_, T>,
 ) -> Vec<T> {
     let shape = tile_shape::<T>();
     let weights = Weights::new(map, weight, shape);
@@ -63,7 +69,7 @@ fn correlate<T: Element>(
     let work = Work {
         tiling,
         weights: &weights,
-        bias,
+        finish,
         src,
         src_pixel: map.groups * channels,
         channels,
@@ -144,7 +150,7 @@ multiversion! {
 struct Work<'a, T> {
     tiling: Tiling,
     weights: &'a Weights<T>,
-    bias: Option<&'a [T]>,
+    finish: &'a Finish<'a, T>,
     src: &'a [T],
     /// Elements of a pixel, of all groups; channels of a group, and those with what fills up the
     /// last vector.
@@ -204,7 +210,6 @@ impl<T: Element> Kernel<T> for Work<'_, T> {
                 }
             }
             let column = group * self.columns + start;
-            let bias = self.bias.map(|bias| bias[column..].as_ptr());
             let channels = weights.blocks.width(b);
             let to = Target { data: self.dst, channel: column, pixel: self.dst_pixel, channels };
             for t in 0..tiles {
@@ -216,7 +221,7 @@ impl<T: Element> Kernel<T> for Work<'_, T> {
                         1,
                         1,
                         vectors,
-                        output_tile::<V>(&self.tiling, from, output_step, bias, to, at)
+                        output_tile::<V>(&self.tiling, from, output_step, self.finish, to, at)
                     );
                 }
             }

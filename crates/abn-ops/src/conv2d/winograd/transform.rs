@@ -1,5 +1,6 @@
 //! The transforms of Winograd's F(2×2, 3×3), on vectors of channels.
 
+use super::super::finish::Finish;
 use super::{PLACES, Place, Tiling};
 use crate::host::Element;
 use crate::simd::Vector;
@@ -192,18 +193,18 @@ pub(super) struct Target<T> {
     pub channels: usize,
 }
 
-/// Transforms 16 places, `from[p · step ..]`, to a 2×2 tile of results, adds the bias, and writes
+/// Transforms 16 places, `from[p · step ..]`, to a 2×2 tile of results, finishes them, and writes
 /// those within the border.
 ///
 /// # Safety
-/// The target has the tiling's results, the bias its channels, and the processor has `V`'s
+/// Target and finish have the tiling's results and channels, and the processor has `V`'s
 /// instructions.
 #[inline(always)]
 pub(super) unsafe fn output_tile<V: Vector, const ONE: usize, const NV: usize>(
     tiling: &Tiling,
     from: *const V::Elem,
     step: usize,
-    bias: Option<*const V::Elem>,
+    finish: &Finish<'_, V::Elem>,
     to: Target<V::Elem>,
     at: Place,
 ) {
@@ -220,19 +221,13 @@ pub(super) unsafe fn output_tile<V: Vector, const ONE: usize, const NV: usize>(
                 y[k][v] = tile[k];
             }
         }
-        if let Some(bias) = bias {
-            let bias = get::<V, NV>(bias, to.channels);
-            for y in &mut y {
-                for v in 0..NV {
-                    y[v] = y[v].add(bias[v]);
-                }
-            }
-        }
         for (k, y) in y.into_iter().enumerate() {
             let (row, column) = (at.row + k / 2, at.column + k % 2);
             if row < tiling.oh && column < tiling.ow {
                 let number = (at.image * tiling.oh + row) * tiling.ow + column;
-                put(y, to.data.at(number * to.pixel + to.channel), to.channels);
+                let at = number * to.pixel + to.channel;
+                let y = finish.apply(y, to.channel, at, to.channels);
+                put(y, to.data.at(at), to.channels);
             }
         }
     }
