@@ -142,18 +142,17 @@ fn a_checkpoint_caught_between_its_renames_is_found() {
     lab.run(&lab.training("whole", &[])).succeeds();
     interrupted(&lab, "caught", &[], |child, attempt| {
         if attempt == 0 {
-            while fs::read_to_string(lab.path("caught/metrics.jsonl"))
-                .unwrap_or_default()
-                .is_empty()
-            {
+            let (last, old) = (lab.path("caught/last"), lab.path("caught/last.old"));
+            while !last.exists() {
                 assert!(child.try_wait().unwrap().is_none(), "the run ended early");
-                sleep(Duration::from_millis(5));
+                sleep(Duration::from_millis(1));
             }
-            sleep(Duration::from_millis(200));
             child.kill().unwrap();
-            let last = lab.path("caught/last");
+            child.wait().unwrap();
+            assert!(!lab.path("caught/summary.json").exists(), "the run ended before the kill");
             if last.exists() {
-                fs::rename(&last, lab.path("caught/last.old")).unwrap();
+                fs::remove_dir_all(&old).ok();
+                fs::rename(&last, &old).unwrap();
             }
         }
     });
