@@ -8,6 +8,8 @@
     python make_fixtures.py --out DIR --arch se_resnet_18 --batch 2 --image-size 64 --lr 0.001 --steps 3
     python make_fixtures.py --out DIR --arch resnet50 --batch 2 --image-size 64 --lr 0.001 --steps 3
     python make_fixtures.py --out DIR --arch vgg11_bn --torchvision --image-size 32 --lr 0.001 --steps 3
+    python make_fixtures.py --out DIR --arch mtabn_v1_resnet34 --classes 5 --residual --batch 2 --lr 0.001 --steps 3
+    python make_fixtures.py --out DIR --arch mtabn_chainer_resnet18 --categories 2 5 3 --batch 3 --image-size 64
     python make_fixtures.py --check tests/fixtures
 
 Weights and inputs are defined by a hash of their names (see `values`), so a fixture holds results only: computed in
@@ -31,6 +33,7 @@ import models
 STORED_GRADIENTS = [
     "conv1.weight", "conv_1_3x3.weight", "features.0.weight", "features.conv0.weight", "layer2.0.conv1.weight", "fc.weight", "classifier.weight",
     "att_conv.weight", "att_conv2.weight", "att_conv3.weight", "bn_att3.weight",
+    "conv_att.weight", "output_per.0.weight",
 ]  # fmt: skip
 STORED_LIMIT = 25_000
 
@@ -102,7 +105,12 @@ def compute(spec, dtype):
     net, named = network(spec, dtype)
     size, batch, classes = spec["image_size"], spec["batch"], spec["num_classes"]
     image = values("input", (batch, 3, size, size), 1.7).to(dtype)
-    target = torch.from_numpy((hashes("target", batch) % np.uint64(classes)).astype(np.int64))
+    if spec["kind"].startswith("multitask"):
+        answers = np.array(spec["config"].get("categories", [2] * classes), dtype=np.uint64)
+        target = torch.from_numpy((hashes("target", batch * classes).reshape(batch, -1) % answers).astype(np.int64))
+    else:
+        target = torch.from_numpy((hashes("target", batch) % np.uint64(classes)).astype(np.int64))
+    loss = net.loss if isinstance(net, models.MultiTask) else models.loss
     facts = {
         "parameters": {name: list(p.shape) for name, p in named.named_parameters()},
         "buffers": {name: list(b.shape) for name, b in statistics(named)},
@@ -112,7 +120,7 @@ def compute(spec, dtype):
     net.train()
     output = net(image)
     tensors = outputs("train", output)
-    models.loss(output, target)[0].backward()
+    loss(output, target)[0].backward()
     # A parameter that the loss does not depend on has no gradient (null), and SGD leaves it alone.
     gradients = {name: p.grad for name, p in named.named_parameters()}
     facts["grad_l2"] = norms(gradients.items())
@@ -133,7 +141,7 @@ def compute(spec, dtype):
     facts["loss_trajectory"] = []
     for _ in range(sgd["steps"]):
         optimizer.zero_grad()
-        total, attention, perception = models.loss(net(image), target)
+        total, attention, perception = loss(net(image), target)
         losses = {"att": number(attention), "per": number(perception), "total": number(total)}
         facts["loss_trajectory"].append(losses)
         total.backward()
@@ -220,20 +228,28 @@ def spec_of(args):
             config[key] = getattr(args, key)
     if args.growth_rate is not None:
         config |= {"growthRate": args.growth_rate, "compressionRate": 2}
+    multitask = args.arch.startswith("mtabn_")
     kind = "baseline" if args.torchvision else args.kind
+    if multitask:
+        kind = "multitask_baseline" if args.kind == "baseline" else "multitask"
+        config["residual_attention"] = args.residual
+        if args.categories:
+            config["categories"] = args.categories
     if args.torchvision:
         config["source"] = "torchvision"
     family = "tv" if args.torchvision else "imagenet" if args.arch[-1].isdigit() else "cifar"
     size = args.image_size or (32 if family == "cifar" else 224)
     numbers = "".join(f"_{config[key]}" for key in SIZES if key in config)
     suffix = "" if args.torchvision else f"_{kind}"
+    if multitask:
+        family, suffix = "unseen", f"_{kind}" + "_residual" * args.residual + "".join(f"_{k}" for k in args.categories or [])
     return {
         "name": args.name or f"{family}_{args.arch}{numbers}{suffix}",
         "kind": kind,
         "config": config,
         "batch": args.batch,
         "image_size": size,
-        "num_classes": args.classes,
+        "num_classes": len(args.categories) if args.categories else args.classes,
         "bn_momentum": 1.0,
         "sgd": {"lr": args.lr, "momentum": 0.9, "weight_decay": 1e-4, "steps": args.steps},
     }
@@ -244,13 +260,15 @@ def main():
     parser.add_argument("--check", metavar="DIR", help="recompute the fixtures there and report agreement")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="with --check: only these")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder to write to")
-    parser.add_argument("--arch", help="resnet, wrn, resnext, densenet; resnet18 …, se_resnet_18 …; a torchvision name")
+    parser.add_argument("--arch", help="resnet, wrn, resnext, densenet; resnet18 …, se_resnet_18 …; mtabn_v1_resnet18 …, mtabn_chainer_resnet18 …; a torchvision name")
     parser.add_argument("--torchvision", action="store_true", help="torchvision's network of that name")
     parser.add_argument("--kind", choices=["abn", "baseline", "cam", "control"], default="abn")
     for option in ("--depth", "--widen-factor", "--cardinality", "--base-width", "--growth-rate", "--image-size"):
         parser.add_argument(option, type=int)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--classes", type=int, default=10, help="number of classes, or of tasks (mtabn_…)")
+    parser.add_argument("--categories", type=int, nargs="+", help="mtabn_…: number of answers of each task")
+    parser.add_argument("--residual", action="store_true", help="mtabn_…: g·(1+M) instead of g·M")
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--name")

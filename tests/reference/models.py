@@ -445,8 +445,96 @@ class Torchvision(nn.Module):
         return None, self.net(x), None
 
 
+class MultiTask(nn.Module):
+    """ABN for several tasks (section 3.4 of the paper): a map and a perception pass for each, in a loop.
+
+    Two forms: `v1` has one logit for a task of two answers and the mean of a map as its attention score, `chainer` (the
+    paper's) a 2-way softmax and the maximum. A task of more answers has a class map for each and its attention map from
+    these, as the branch for one task has it; nobody published such. Answers and scores lie side by side, (N, sum of
+    the tasks' logits). Residual networks of both sizes can be the backbone.
+    """
+
+    def __init__(self, net, form, categories, residual=False, abn=True):
+        super().__init__()
+        assert form in ("v1", "chainer"), form
+        self.net, self.form, self.residual, self.abn = [net], form, residual, abn
+        # The backbone's modules in the root, with the authors' name of the trunk, without its single-task head.
+        for name, module in net.named_children():
+            if name.startswith("att_layer"):
+                self.add_module(f"layer{net.stages}_att", module)
+            elif name != "fc" and not name.startswith(("bn_att", "att_conv")):
+                self.add_module(name, module)
+        channels = net.fc.in_features
+        self.answers = [1 if form == "v1" and k == 2 else k for k in categories]
+        self.scores = [1 if k == 2 else k for k in categories]
+        self.output_per = nn.ModuleList(nn.Linear(channels, n) for n in self.answers)
+        if abn:
+            self.conv_att = conv1x1(channels, sum(self.scores))
+            several = {str(t): n for t, n in enumerate(self.scores) if n > 1}
+            self.conv_map = nn.ModuleDict({t: conv1x1(n, 1) for t, n in several.items()})
+            self.bn_map = nn.ModuleDict({t: nn.BatchNorm2d(1) for t in several})
+
+    def attend(self, trunk):
+        class_maps = self.conv_att(trunk)
+        scores = global_pool(class_maps) if self.form == "v1" else class_maps.amax((2, 3))
+        maps = [
+            own if own.shape[1] == 1 else torch.sigmoid(self.bn_map[str(t)](self.conv_map[str(t)](own)))
+            for t, own in enumerate(class_maps.split(self.scores, 1))
+        ]
+        return scores, torch.cat(maps, 1)
+
+    def forward(self, x):
+        [net] = self.net
+        x = torch.relu(net.bn1(net.conv1(x)))
+        if net.imagenet:
+            x = nn.functional.max_pool2d(x, 3, 2, 1)
+        for i in range(1, net.stages):
+            x = getattr(net, f"layer{i}")(x)
+        last = getattr(net, f"layer{net.stages}")
+        if not self.abn:
+            x = global_pool(last(x))
+            return None, torch.cat([output(x) for output in self.output_per], 1), None
+        scores, maps = self.attend(getattr(net, f"att_layer{net.stages}")(x))
+        answers = []
+        for t, output in enumerate(self.output_per):
+            attended = x * maps[:, t : t + 1]
+            answers.append(output(global_pool(last(x + attended if self.residual else attended))))
+        return scores, torch.cat(answers, 1), maps
+
+    def loss(self, output, targets):
+        """Mean over the tasks, for each branch: (total, attention's or None, perception's)."""
+
+        def mean(logits, widths):
+            losses = []
+            for own, target in zip(logits.split(widths, 1), targets.T):
+                if own.shape[1] == 1:
+                    losses.append(nn.functional.binary_cross_entropy_with_logits(own[:, 0], target.to(own.dtype)))
+                else:
+                    losses.append(nn.functional.cross_entropy(own, target))
+            return torch.stack(losses).mean()
+
+        scores, answers, _ = output
+        perception = mean(answers, self.answers)
+        if scores is None:
+            return perception, None, perception
+        attention = mean(scores, self.scores)
+        return attention + perception, attention, perception
+
+
+def multitask(config, kind, tasks):
+    """`mtabn_FORM_BACKBONE`, of `tasks` tasks with two answers or with `categories`."""
+    _, form, backbone = config["arch"].split("_", 2)
+    categories = config.get("categories", [2] * tasks)
+    assert len(categories) == tasks, "categories of each task"
+    abn = kind == "multitask"
+    net = build({"arch": backbone}, "abn" if abn else "baseline", tasks)
+    return MultiTask(net, form, categories, config.get("residual_attention", False), abn)
+
+
 def build(config, kind, classes):
     """The network a fixture's `config` and `kind` describe."""
+    if kind.startswith("multitask"):
+        return multitask(config, kind, classes)
     if kind == "cam":
         return Cam(build(config, "baseline", classes), classes)
     if kind == "control":

@@ -2,22 +2,22 @@
 //! a hash defines. `tests/reference` has the script that makes more of them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use abn_backbones::{Architecture, ModelSpec, ResNeXtConfig, Variant};
+use abn_core::Mechanism;
+use abn_multitask::{BuildOptions, Form, Task};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
-
-/// Architectures of the fixtures whose families this project does not have yet.
-const NOT_YET: [&str; 1] = ["mtabn_v1_resnet18"];
 
 /// One pair of `NAME.json` and `NAME.safetensors`.
 #[derive(Debug, Deserialize)]
 pub struct Fixture {
     /// The files' name.
     pub name: String,
-    /// The variant, or `multitask`.
+    /// The variant, or `multitask` or `multitask_baseline`.
     pub kind: String,
     /// Which network.
     pub config: Config,
@@ -25,7 +25,7 @@ pub struct Fixture {
     pub batch: usize,
     /// Side length of the images.
     pub image_size: usize,
-    /// Number of classes (K).
+    /// Number of classes (K), or of tasks (T).
     pub num_classes: usize,
     /// Batch norm's momentum.
     pub bn_momentum: f64,
@@ -63,6 +63,9 @@ pub struct Config {
     base_width: Option<usize>,
     #[serde(rename = "growthRate")]
     growth_rate: Option<usize>,
+    residual_attention: Option<bool>,
+    /// Of each task.
+    categories: Option<Vec<usize>>,
 }
 
 /// How the steps of a fixture were done.
@@ -116,9 +119,42 @@ impl Fixture {
         Ok(fixture)
     }
 
-    /// Whether it is of a family that this project does not have yet.
-    pub fn is_of_a_family_to_come(&self) -> bool {
-        NOT_YET.contains(&self.config.arch.as_str())
+    /// Whether it is of a model for several tasks.
+    pub fn is_multitask(&self) -> bool {
+        self.kind.starts_with("multitask")
+    }
+
+    /// The tasks: of two answers, unless `categories` says otherwise.
+    pub fn tasks(&self) -> Vec<Task> {
+        let categories = |t| self.config.categories.as_ref().and_then(|c| c.get(t)).copied();
+        let task = |t| Task::new(format!("task {t}"), categories(t).unwrap_or(2));
+        (0..self.num_classes).map(task).collect()
+    }
+
+    /// Which model for several tasks: the backbone, and how it is built.
+    ///
+    /// # Errors
+    /// If `arch` is not `mtabn_FORM_BACKBONE`, or `kind` unknown.
+    pub fn multitask(&self) -> Result<(ModelSpec, BuildOptions)> {
+        let arch = self.config.arch.as_str();
+        let parts = arch.strip_prefix("mtabn_").and_then(|rest| rest.split_once('_'));
+        let (form, backbone) = parts.with_context(|| format!("{}: `{arch}`", self.name))?;
+        let mut config = form.parse::<Form>()?.config();
+        if self.config.residual_attention == Some(true) {
+            config.mechanism = Mechanism::Residual;
+        }
+        // Two at a time: what is summed over the passes is part of what is compared.
+        config.tasks_per_pass = NonZeroUsize::new(2);
+        let variant = match self.kind.as_str() {
+            "multitask" => abn_multitask::Variant::Abn,
+            "multitask_baseline" => abn_multitask::Variant::Baseline,
+            other => bail!("{}: unknown kind `{other}`", self.name),
+        };
+        let bn_momentum = self.bn_momentum;
+        let options = BuildOptions::new(variant, config);
+        let options = BuildOptions { bn_momentum, dropout: Some(0.0), ..options };
+        let backbone = backbone.replace("se_resnet_", "se-resnet");
+        Ok((abn_backbones::find(&backbone)?, options))
     }
 
     /// What is made of the network.
@@ -183,11 +219,18 @@ impl Fixture {
         images(self.batch, self.image_size)
     }
 
-    /// The batch's labels (N), u32.
+    /// The batch's labels, u32: (N), or (N, T) of several tasks.
     ///
     /// # Errors
     /// None but candle's own.
     pub fn labels(&self) -> Result<Tensor> {
+        if self.is_multitask() {
+            let tasks = self.tasks();
+            let answers = tasks.iter().map(|task| task.categories as u64).cycle();
+            let labels = hashes("target").zip(answers).map(|(z, answers)| (z % answers) as u32);
+            let labels: Vec<u32> = labels.take(self.batch * tasks.len()).collect();
+            return Ok(Tensor::from_vec(labels, (self.batch, tasks.len()), &Device::Cpu)?);
+        }
         let labels: Vec<u32> = hashes("target")
             .take(self.batch)
             .map(|z| (z % self.num_classes as u64) as u32)

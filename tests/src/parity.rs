@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use abn_backbones::BuildOptions;
-use abn_core::{Classifier, Mode, Output, ParamStore};
+use abn_core::{Classifier, Mode, ParamStore};
+use abn_multitask::MultiTask;
 use abn_ops::{SgdConfig, Tracked, no_grad, sgd_step};
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
@@ -98,16 +99,15 @@ pub fn run(fixture: &Fixture, dtype: DType, fixed: Option<f64>) -> Result<Report
     let labels = fixture.labels()?;
     let mut checks = Vec::new();
 
-    let (output, first_losses, first_gradients) = train_step(&*model, &image, &labels)?;
+    let (output, first_losses, first_gradients) = model.train_step(&image, &labels)?;
     compare_output("train", &output, fixture, &tolerance, &mut checks)?;
-    drop(output);
     compare_gradients(&first_gradients, &store, fixture, &tolerance, &mut checks)?;
     let statistics = norms(&store.buffers())?;
     let expected = &fixture.buffer_l2_after_first_forward;
     let bound = tolerance.of_largest(&["train.", "eval."]);
     checks.push(worst("buffer_l2", &statistics, expected, bound)?);
 
-    let output = no_grad(|| model.forward(&image, Mode::Eval))?;
+    let output = no_grad(|| model.evaluate(&image))?;
     compare_output("eval", &output, fixture, &tolerance, &mut checks)?;
 
     let config = SgdConfig {
@@ -122,7 +122,7 @@ pub fn run(fixture: &Fixture, dtype: DType, fixed: Option<f64>) -> Result<Report
     let (mut trajectory, mut gradients) = (vec![first_losses], first_gradients);
     for step in 0..fixture.sgd.steps {
         if step > 0 {
-            let (_, losses, new) = train_step(&*model, &image, &labels)?;
+            let (_, losses, new) = model.train_step(&image, &labels)?;
             trajectory.push(losses);
             gradients = new;
         }
@@ -143,14 +143,22 @@ pub fn run(fixture: &Fixture, dtype: DType, fixed: Option<f64>) -> Result<Report
 }
 
 /// The fixture's model with the fixture's weights.
-fn build(fixture: &Fixture, dtype: DType) -> Result<(ParamStore, Box<dyn Classifier>)> {
+fn build(fixture: &Fixture, dtype: DType) -> Result<(ParamStore, Network)> {
     let store = ParamStore::new(0, dtype, Device::Cpu);
-    let options = BuildOptions {
-        bn_momentum: fixture.bn_momentum,
-        dropout: Some(0.0),
-        ..BuildOptions::new(fixture.num_classes)
+    let (model, cost) = if fixture.is_multitask() {
+        let ((spec, options), tasks) = (fixture.multitask()?, fixture.tasks());
+        let model = abn_multitask::build(&spec, &tasks, &options, store.var_builder())?;
+        (Network::Tasks(model), abn_multitask::cost(&spec, &tasks, &options)?)
+    } else {
+        let options = BuildOptions {
+            bn_momentum: fixture.bn_momentum,
+            dropout: Some(0.0),
+            ..BuildOptions::new(fixture.num_classes)
+        };
+        let (spec, variant) = (fixture.model()?, fixture.variant()?);
+        let model = spec.build(variant, &options, store.var_builder())?;
+        (Network::Classes(model), spec.cost(variant, fixture.num_classes)?)
     };
-    let model = fixture.model()?.build(fixture.variant()?, &options, store.var_builder())?;
     let shapes = |tensors: &[(String, candle_core::Var)]| -> BTreeMap<String, Vec<usize>> {
         tensors.iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect()
     };
@@ -162,7 +170,6 @@ fn build(fixture: &Fixture, dtype: DType) -> Result<(ParamStore, Box<dyn Classif
         store.parameter_count(),
         fixture.parameter_count
     );
-    let cost = fixture.model()?.cost(fixture.variant()?, fixture.num_classes)?;
     ensure!(cost.parameters == fixture.parameter_count as u64, "the cost says {cost:?}");
     store.load(fixture.initial_weights()?, true)?;
     Ok((store, model))
@@ -184,39 +191,82 @@ fn same_keys(
     Ok(())
 }
 
-fn train_step(
-    model: &dyn Classifier,
-    image: &Tracked,
-    labels: &Tensor,
-) -> Result<(Output, Losses, GradStore)> {
-    let output = model.forward(image, Mode::Train { seed: 0 })?;
-    let loss = abn_core::loss(&output, labels)?;
-    let gradients = loss.total.backward()?;
-    let losses = Losses {
-        att: loss.attention.as_ref().map(scalar).transpose()?,
-        per: scalar(&loss.perception)?,
-        total: scalar(&loss.total)?,
+/// A network of whichever kind.
+enum Network {
+    Classes(Box<dyn Classifier>),
+    Tasks(Box<dyn MultiTask>),
+}
+
+/// Outputs by their names in the fixtures.
+type Outputs = Vec<(&'static str, Tensor)>;
+
+impl Network {
+    fn train_step(&self, image: &Tracked, labels: &Tensor) -> Result<(Outputs, Losses, GradStore)> {
+        let mode = Mode::Train { seed: 0 };
+        match self {
+            Self::Classes(model) => {
+                let output = model.forward(image, mode)?;
+                let loss = abn_core::loss(&output, labels)?;
+                let losses = Losses {
+                    att: loss.attention.as_ref().map(scalar).transpose()?,
+                    per: scalar(&loss.perception)?,
+                    total: scalar(&loss.total)?,
+                };
+                let outputs = of_classes(output);
+                Ok((outputs, losses, loss.total.backward()?))
+            }
+            Self::Tasks(model) => {
+                let mut gradients = GradStore::default();
+                let step = model.backward_into(image, labels, mode, 1.0, &mut gradients)?;
+                let losses =
+                    Losses { att: step.attention, per: step.perception, total: step.total };
+                Ok((of_tasks(step.output)?, losses, gradients))
+            }
+        }
+    }
+
+    fn evaluate(&self, image: &Tracked) -> Result<Outputs> {
+        match self {
+            Self::Classes(model) => Ok(of_classes(model.forward(image, Mode::Eval)?)),
+            Self::Tasks(model) => of_tasks(model.forward(image, Mode::Eval)?),
+        }
+    }
+}
+
+fn of_classes(output: abn_core::Output) -> Outputs {
+    let mut outputs = vec![("per_logits", output.logits.into_value())];
+    if let Some(attention) = output.attention {
+        outputs.push(("att_logits", attention.logits.into_value()));
+        outputs.push(("attention", attention.map.into_value()));
+    }
+    outputs
+}
+
+fn of_tasks(output: abn_multitask::Output) -> Result<Outputs> {
+    let join = |logits: Vec<Tracked>| -> Result<Tensor> {
+        Ok(Tensor::cat(&logits.iter().map(Tracked::value).collect::<Vec<_>>(), 1)?)
     };
-    Ok((output, losses, gradients))
+    let mut outputs = vec![("per_logits", join(output.logits)?)];
+    if let Some(attention) = output.attention {
+        outputs.push(("att_logits", join(attention.logits)?));
+        outputs.push(("attention", attention.maps.into_value()));
+    }
+    Ok(outputs)
 }
 
 fn compare_output(
     when: &str,
-    output: &Output,
+    output: &Outputs,
     fixture: &Fixture,
     tolerance: &Tolerance,
     checks: &mut Vec<Check>,
 ) -> Result<()> {
-    let mut ours = vec![("per_logits", &output.logits)];
-    if let Some(attention) = &output.attention {
-        ours.push(("att_logits", &attention.logits));
-        ours.push(("attention", &attention.map));
-    }
-    ensure!(output.attention.is_some() == fixture.variant()?.has_attention_branch());
-    for (name, tensor) in ours {
+    let has_map = fixture.tensors.contains_key(&format!("{when}.attention"));
+    ensure!(has_map == (output.len() == 3), "attention in one of the two");
+    for (name, tensor) in output {
         let what = format!("{when}.{name}");
         let expected = fixture.tensors.get(&what).with_context(|| format!("no `{what}`"))?;
-        let (deviation, bound) = (distance(tensor.value(), expected)?, tolerance.of(&what));
+        let (deviation, bound) = (distance(tensor, expected)?, tolerance.of(&what));
         checks.push(Check { what, deviation, bound });
     }
     Ok(())

@@ -6,7 +6,7 @@ use abn_ops::Tracked;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
-use crate::BackboneOptions;
+use crate::{BackboneOptions, Top};
 
 /// The mean of each channel, and one linear layer from the means to class scores.
 pub(crate) struct MeanLinear {
@@ -23,7 +23,7 @@ impl MeanLinear {
         vb: VarBuilder,
     ) -> Result<Self> {
         let linear = || Linear::new(channels, options.classes, init, vb);
-        Ok(Self { linear: options.classifier.then(linear).transpose()?, channels })
+        Ok(Self { linear: (options.top == Top::Full).then(linear).transpose()?, channels })
     }
 
     /// (N, h, w, C) to (N, K).

@@ -45,12 +45,23 @@ pub struct BackboneOptions {
     pub classes: usize,
     /// Whether to build the trunk of an attention branch.
     pub attention: bool,
-    /// Whether to build the fully connected layers; the models that end otherwise do not need them.
-    pub classifier: bool,
+    /// Which fully connected layers to build.
+    pub top: Top,
     /// For all batch norm layers.
     pub norm: BatchNormConfig,
     /// Probability, in the families that have dropout.
     pub dropout: f64,
+}
+
+/// Fully connected layers at the end of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Top {
+    /// None: the model ends otherwise.
+    None,
+    /// The hidden ones (VGG's), for a model with last layers of its own: [`abn_core::Backbone::embed`].
+    Hidden,
+    /// All: [`abn_core::Backbone::classify`].
+    Full,
 }
 
 /// Blocks per stage of a network whose depth is `layers`·n + `rest` with n at least 1.

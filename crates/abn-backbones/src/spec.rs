@@ -11,7 +11,7 @@ use candle_nn::VarBuilder;
 
 use crate::{
     Architecture, BackboneOptions, CifarDenseNet, CifarResNeXt, CifarResNet, DenseNet, Error,
-    ResNet, ResNetConfig, Result, Variant, Vgg, VggConfig, VggSize, WideResNet,
+    ResNet, ResNetConfig, Result, Top, Variant, Vgg, VggConfig, VggSize, WideResNet,
 };
 
 /// How to build a model.
@@ -125,10 +125,10 @@ impl ModelSpec {
         vb: VarBuilder,
     ) -> Result<Box<dyn Classifier>> {
         options.check()?;
-        let backbone = BackboneOptions {
+        let backbone_options = BackboneOptions {
             classes: options.num_classes,
             attention: variant.has_attention_branch(),
-            classifier: variant != Variant::Cam,
+            top: if variant == Variant::Cam { Top::None } else { Top::Full },
             norm: BatchNormConfig { momentum: options.bn_momentum, ..Default::default() },
             dropout: options.dropout.unwrap_or(self.default_dropout()),
         };
@@ -143,28 +143,39 @@ impl ModelSpec {
                 | Architecture::CifarResNet { squeeze: true, .. } => MapHead::LogSum,
                 _ => MapHead::Convolution,
             },
-            norm: backbone.norm,
+            norm: backbone_options.norm,
         };
-        let join = Join { variant, options, head, vb: vb.clone() };
-        match self.architecture {
+        let backbone = self.backbone(&backbone_options, vb.clone())?;
+        let classes = options.num_classes;
+        let abn = |backbone, vb| Abn::new(backbone, classes, options.mechanism, head, vb);
+        Ok(match variant {
+            Variant::Baseline => Box::new(Baseline::new(backbone)),
+            Variant::Cam => Box::new(Cam::new(backbone, classes, vb)?),
+            Variant::Abn => Box::new(abn(backbone, vb)?),
+            Variant::Control => Box::new(Control::new(abn(backbone, vb)?)),
+        })
+    }
+
+    /// Builds the backbone alone, for a model of another kind.
+    ///
+    /// # Errors
+    /// As [`ModelSpec::build`].
+    pub fn backbone(&self, options: &BackboneOptions, vb: VarBuilder) -> Result<Box<dyn Backbone>> {
+        Ok(match self.architecture {
             Architecture::CifarResNet { depth, squeeze } => {
-                join.classifier(CifarResNet::new(depth, squeeze, &backbone, vb)?)
+                Box::new(CifarResNet::new(depth, squeeze, options, vb)?)
             }
             Architecture::WideResNet { depth, widen_factor } => {
-                join.classifier(WideResNet::new(depth, widen_factor, &backbone, vb)?)
+                Box::new(WideResNet::new(depth, widen_factor, options, vb)?)
             }
-            Architecture::CifarResNeXt(config) => {
-                join.classifier(CifarResNeXt::new(config, &backbone, vb)?)
-            }
+            Architecture::CifarResNeXt(config) => Box::new(CifarResNeXt::new(config, options, vb)?),
             Architecture::CifarDenseNet { depth, growth } => {
-                join.classifier(CifarDenseNet::new(depth, growth, &backbone, vb)?)
+                Box::new(CifarDenseNet::new(depth, growth, options, vb)?)
             }
-            Architecture::Vgg(config) => join.classifier(Vgg::new(config, &backbone, vb)?),
-            Architecture::ResNet(config) => join.classifier(ResNet::new(config, &backbone, vb)?),
-            Architecture::DenseNet { depth } => {
-                join.classifier(DenseNet::new(depth, &backbone, vb)?)
-            }
-        }
+            Architecture::Vgg(config) => Box::new(Vgg::new(config, options, vb)?),
+            Architecture::ResNet(config) => Box::new(ResNet::new(config, options, vb)?),
+            Architecture::DenseNet { depth } => Box::new(DenseNet::new(depth, options, vb)?),
+        })
     }
 
     /// What the model takes at its [image size](Self::image_size), with the default options.
@@ -191,28 +202,5 @@ impl ModelSpec {
             abn_ops::count_multiply_adds(|| model.forward(&image, Mode::Eval));
         output?;
         Ok(Cost { parameters: store.parameter_count() as u64, multiply_adds })
-    }
-}
-
-/// Makes a classifier of whatever backbone it is.
-struct Join<'a> {
-    variant: Variant,
-    options: &'a BuildOptions,
-    head: AttentionConfig,
-    vb: VarBuilder<'a>,
-}
-
-impl Join<'_> {
-    fn classifier<B: Backbone + 'static>(self, backbone: B) -> Result<Box<dyn Classifier>> {
-        let BuildOptions { num_classes, mechanism, .. } = *self.options;
-        let Self { variant, head, vb, .. } = self;
-        Ok(match variant {
-            Variant::Baseline => Box::new(Baseline::new(backbone)),
-            Variant::Cam => Box::new(Cam::new(backbone, num_classes, vb)?),
-            Variant::Abn => Box::new(Abn::new(backbone, num_classes, mechanism, head, vb)?),
-            Variant::Control => {
-                Box::new(Control::new(Abn::new(backbone, num_classes, mechanism, head, vb)?))
-            }
-        })
     }
 }

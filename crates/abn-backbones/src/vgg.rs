@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 
 use crate::residual::conv_norm;
-use crate::{Architecture, BackboneOptions};
+use crate::{Architecture, BackboneOptions, Top};
 
 /// Channels of the five stages, in multiples of the first's.
 const WIDENING: [usize; 5] = [1, 2, 4, 8, 8];
@@ -153,7 +153,7 @@ impl Vgg {
         Ok(Self {
             stages,
             trunk: options.attention.then(trunk).transpose()?,
-            classifier: options.classifier.then(classifier).transpose()?,
+            classifier: (options.top != Top::None).then(classifier).transpose()?,
             size,
             channels,
             last_channels: from,
@@ -245,7 +245,16 @@ impl Backbone for Vgg {
     }
 
     fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
-        self.classifier.as_ref().ok_or(Error::NoClassifier)?.forward(&halve(last)?, mode)
+        let last_layer = self.classifier.as_ref().and_then(|c| c.last.as_ref());
+        last_layer.ok_or(Error::NoClassifier)?.forward(&self.embed(last, mode)?)
+    }
+
+    fn embed(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
+        self.classifier.as_ref().ok_or(Error::NoClassifier)?.embed(&halve(last)?, mode)
+    }
+
+    fn embedded(&self) -> usize {
+        self.classifier.as_ref().map_or(self.last_channels, |c| c.width)
     }
 
     fn trunk_channels(&self) -> Option<usize> {
@@ -267,7 +276,10 @@ impl Backbone for Vgg {
 struct Classifier {
     pooled: usize,
     hidden: [(Linear, Dropout); 2],
-    last: Linear,
+    /// Channels of the hidden layers.
+    width: usize,
+    /// Not there in a network that is built without.
+    last: Option<Linear>,
 }
 
 impl Classifier {
@@ -279,14 +291,17 @@ impl Classifier {
             let linear = Linear::new(inputs, width, init, vb.pp(index))?;
             Ok::<_, Error>((linear, Dropout::new(options.dropout, &vb.pp(index + 2))))
         };
+        let last = || Linear::new(width, options.classes, init, vb.pp(6));
         Ok(Self {
             pooled,
             hidden: [hidden(features, 0)?, hidden(width, 3)?],
-            last: Linear::new(width, options.classes, init, vb.pp(6))?,
+            width,
+            last: (options.top == Top::Full).then(last).transpose()?,
         })
     }
 
-    fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
+    /// Up to but without the last layer.
+    fn embed(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
         let x = abn_ops::adaptive_avg_pool2d(x, [self.pooled, self.pooled])?;
         // PyTorch flattens (C, H, W), so that order must be restored first.
         let x = abn_ops::to_channels_first(&x)?;
@@ -295,6 +310,6 @@ impl Classifier {
         for (linear, dropout) in &self.hidden {
             x = dropout.forward(&abn_ops::relu(&linear.forward(&x)?)?, mode)?;
         }
-        self.last.forward(&x)
+        Ok(x)
     }
 }

@@ -40,6 +40,9 @@ pub enum Error {
     /// Class scores were asked of a backbone that was built without its fully connected layers.
     #[error("the backbone was built without fully connected layers")]
     NoClassifier,
+    /// Several batches in one pass, of which one is to be several itself.
+    #[error("the batch is several batches already; train the whole model with `Mode::Train`")]
+    NestedParts,
     /// A name that stands for no value of an option.
     #[error("unknown {what} `{name}`: expected {expected}")]
     UnknownName {

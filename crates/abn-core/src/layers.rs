@@ -4,6 +4,7 @@ use abn_ops::{Conv2dConfig, Tracked};
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 
+use crate::backbone::part_seed;
 use crate::init::derive_seed;
 use crate::{Mode, Result, observe};
 
@@ -128,7 +129,15 @@ impl BatchNorm2d {
         relu: bool,
         mode: Mode,
     ) -> Result<Tracked> {
-        Ok(abn_ops::batch_norm(x, &self.parts(), residual, relu, mode.is_train())?)
+        let norm = self.parts();
+        Ok(match mode {
+            Mode::TrainParts { count, .. } => {
+                abn_ops::batch_norm_parts(x, &norm, residual, relu, count)?
+            }
+            Mode::Train { .. } | Mode::Eval => {
+                abn_ops::batch_norm(x, &norm, residual, relu, mode.is_train())?
+            }
+        })
     }
 
     fn parts(&self) -> abn_ops::BatchNorm<'_> {
@@ -249,10 +258,15 @@ impl Dropout {
     /// # Errors
     /// If the probability is not in [0, 1).
     pub fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
+        let p = self.probability;
         match mode {
-            Mode::Train { seed } if self.probability > 0.0 => {
-                let seed = derive_seed(seed, &self.name);
-                Ok(abn_ops::dropout(x, self.probability, seed)?)
+            Mode::Train { seed } if p > 0.0 => {
+                Ok(abn_ops::dropout(x, p, derive_seed(seed, &self.name))?)
+            }
+            Mode::TrainParts { seed, first, count } if p > 0.0 => {
+                let seed = |number| derive_seed(part_seed(seed, number), &self.name);
+                let seeds: Vec<u64> = (first..first + count).map(seed).collect();
+                Ok(abn_ops::dropout_parts(x, p, &seeds)?)
             }
             _ => Ok(x.clone()),
         }

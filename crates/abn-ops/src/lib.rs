@@ -20,6 +20,7 @@ mod linear;
 mod log_sum;
 mod loss;
 mod memory;
+mod narrow;
 mod parallel;
 mod pool;
 mod scratch;
@@ -30,13 +31,13 @@ mod testing;
 mod tile;
 mod weighted;
 
-pub use attend::attend;
+pub use attend::{attend, attend_each};
 pub use autograd::{Tracked, frozen, guided, in_pool, no_grad};
-pub use batch_norm::{BatchNorm, batch_norm};
+pub use batch_norm::{BatchNorm, batch_norm, batch_norm_parts};
 pub use concat::concat;
 pub use conv2d::{Conv2d, Conv2dConfig, conv2d, conv2d_batch_norm};
 pub use cost::{count_multiply_adds, zeros_without_memory};
-pub use dropout::dropout;
+pub use dropout::{dropout, dropout_parts};
 pub use elementwise::{add, relu, sigmoid};
 pub use ema::ema_step;
 pub use error::{Error, Result};
@@ -47,6 +48,7 @@ pub use linear::linear;
 pub use log_sum::log1p_sum;
 pub use loss::{bce_with_logits, smoothed_softmax_cross_entropy, softmax, softmax_cross_entropy};
 pub use memory::keep_freed_memory;
+pub use narrow::narrow;
 pub use pool::{
     Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, global_max_pool, max_pool2d,
 };

@@ -1,10 +1,13 @@
 //! The attention mechanism: a feature map weighted by an attention map.
 
 mod cpu;
+mod each;
 #[cfg(test)]
 mod tests;
 
-use crate::host::{by_dtype, host};
+use std::ops::Range;
+
+use crate::host::{by_dtype, host, tensor};
 use crate::{Error, Result, Tracked, cost};
 
 /// Weights every channel of a feature map by an attention map: `feature · map` (the paper's
@@ -40,5 +43,57 @@ pub fn attend(feature: &Tracked, map: &Tracked, residual: bool) -> Result<Tracke
             map_tracked.then(|| m.shape())
         ))?;
         Ok(vec![Some(grad), d_map])
+    }))
+}
+
+/// [`attend`] by each of several maps: the feature map weighted by one map after the other.
+///
+/// # Shapes
+/// `feature` (N, H, W, C), `maps` (N, H, W, T), to (k·N, H, W, C) with the k maps of `chosen`: all
+/// images by its first map, then all by its second, and so on.
+/// PyTorch, channels first: `torch.cat([feature * maps[:, t:t+1] for t in chosen])`.
+///
+/// # Errors
+/// If `feature` is not four-dimensional, `maps` not of its shape but for the channels, or `chosen`
+/// empty or not below T.
+pub fn attend_each(
+    feature: &Tracked,
+    maps: &Tracked,
+    chosen: Range<usize>,
+    residual: bool,
+) -> Result<Tracked> {
+    const OP: &str = "attend_each";
+    let &[n, h, w, channels] = feature.dims() else {
+        return Err(Error::shape(OP, "a feature map (N, H, W, C)", feature.dims()));
+    };
+    let count = match maps.dims() {
+        &[a, b, c, count] if [a, b, c] == [n, h, w] => count,
+        other => return Err(Error::shape(OP, format!("maps of {:?}", [n, h, w]), other)),
+    };
+    if chosen.is_empty() || chosen.end > count {
+        let what = format!("maps {} to {} were chosen of {count}", chosen.start, chosen.end);
+        return Err(Error::config(OP, what));
+    }
+    let shape = (chosen.len() * n, h, w, channels);
+    if let Some(value) = cost::shape_only(shape, feature.value().dtype(), 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    let (g, m) = (feature.value().contiguous()?, maps.value().contiguous()?);
+    let each = each::Each { pixels: n * h * w, channels, count, chosen, residual };
+    let kernel = each.clone();
+    let y =
+        by_dtype!(OP, &g, T => tensor(kernel.forward::<T>(&host(OP, &g)?, &host(OP, &m)?), shape))?;
+    let wanted = [feature.is_tracked(), maps.is_tracked()];
+    Ok(Tracked::from_op(y, &[feature, maps], move |grad| {
+        by_dtype!(OP, &g, T => {
+            let (d_feature, d_maps) =
+                each.backward::<T>(&host(OP, &grad)?, &host(OP, &g)?, &host(OP, &m)?);
+            let [d_feature, d_maps] = [(d_feature, g.shape()), (d_maps, m.shape())]
+                .map(|(gradient, shape)| tensor(gradient, shape.clone()));
+            Ok(vec![
+                wanted[0].then_some(d_feature).transpose()?,
+                wanted[1].then_some(d_maps).transpose()?,
+            ])
+        })
     }))
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::moments::Moments;
 use super::pattern::{chunk, fold, period, repeat};
-use crate::host::{Element, unwritten};
+use crate::host::Element;
 use crate::simd::multiversion;
 
 /// `(x − mean) · scale + bias`: kept as written, since folding the mean into the bias would lose
@@ -117,24 +117,33 @@ impl Sums {
         total
     }
 
-    pub fn d_weight<T: Element>(&self, affine: &Affine<T>) -> Vec<T> {
-        self.product.iter().zip(&affine.inverse_std).map(|(p, i)| T::of(p * i)).collect()
+    /// The weight's gradient, over all parts.
+    pub fn d_weight<T: Element>(parts: &[Self], affines: &[Affine<T>]) -> Vec<T> {
+        let mut total = vec![0.0; affines[0].channels()];
+        for (sums, affine) in parts.iter().zip(affines) {
+            for (c, total) in total.iter_mut().enumerate() {
+                *total += sums.product[c] * affine.inverse_std[c];
+            }
+        }
+        total.into_iter().map(T::of).collect()
     }
 
-    pub fn d_bias<T: Element>(&self) -> Vec<T> {
-        self.gradient.iter().map(|&g| T::of(g)).collect()
+    /// The bias's gradient, over all parts.
+    pub fn d_bias<T: Element>(parts: &[Self]) -> Vec<T> {
+        let channels = parts[0].gradient.len();
+        (0..channels).map(|c| T::of(parts.iter().map(|sums| sums.gradient[c]).sum())).collect()
     }
 }
 
+/// Writes all of `y`.
 pub fn forward<T: Element>(
+    y: &mut [T],
     x: &[T],
     residual: Option<&[T]>,
     affine: &Affine<T>,
     relu: bool,
-) -> Vec<T> {
+) {
     let chunk = chunk(affine.channels());
-    // SAFETY: each chunk is written whole.
-    let mut y = unsafe { unwritten::<T>(x.len()) };
     let run = |i: usize, y: &mut [T]| {
         let start = i * chunk;
         let (x, Affine { mean, scale, bias, .. }) = (&x[start..start + y.len()], affine);
@@ -148,11 +157,10 @@ pub fn forward<T: Element>(
         }
     };
     if y.len() <= chunk {
-        run(0, &mut y);
+        run(0, y);
     } else {
         y.par_chunks_mut(chunk).enumerate().for_each(|(i, y)| run(i, y));
     }
-    y
 }
 
 /// Sets the gradient to zero where the ReLU's output is.
@@ -180,20 +188,17 @@ pub fn input_gradient_in_place<T: Element>(
     }
 }
 
-/// x's gradient in memory of its own.
-pub fn input_gradient<T: Element>(grad: &[T], x: &[T], slope: &Slope<T>) -> Vec<T> {
+/// x's gradient in memory of its own: writes all of `dx`.
+pub fn input_gradient<T: Element>(dx: &mut [T], grad: &[T], x: &[T], slope: &Slope<T>) {
     let chunk = chunk(slope.gain.len());
-    // SAFETY: each chunk is written whole.
-    let mut dx = unsafe { unwritten::<T>(x.len()) };
     let run = |(dx, (grad, x)): (&mut [T], (&[T], &[T]))| {
         grad_into(dx, grad, x, slope);
     };
     if x.len() <= chunk {
-        run((&mut dx, (grad, x)));
+        run((dx, (grad, x)));
     } else {
         dx.par_chunks_mut(chunk).zip(grad.par_chunks(chunk).zip(x.par_chunks(chunk))).for_each(run);
     }
-    dx
 }
 
 /// Defines one of the forward pass's variants.

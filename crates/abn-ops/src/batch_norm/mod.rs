@@ -7,10 +7,11 @@ mod pattern;
 mod tests;
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
-use self::cpu::{Affine, Sums};
+use self::cpu::{Affine, Slope, Sums};
 use self::moments::Moments;
-use crate::host::{Element, by_dtype, host, tensor, update};
+use crate::host::{Element, by_dtype, host, tensor, unwritten, update};
 use crate::{Error, Result, Tracked, autograd, cost, elementwise};
 
 /// A batch normalisation's parameters and running statistics, each of shape (C).
@@ -55,19 +56,56 @@ pub fn batch_norm(
     relu: bool,
     train: bool,
 ) -> Result<Tracked> {
-    check(x.dims(), bn, residual, train)?;
+    dispatch(x, bn, residual, relu, train.then_some(1))
+}
+
+/// [`batch_norm`] in training, of several batches that lie one after the other: each is normalised
+/// by statistics of its own, and the running statistics move towards each in turn.
+///
+/// Values, running statistics and the gradients of `x` and `residual` are to the bit those of
+/// [`batch_norm`] on one part after the other; the gradients of weight and bias are the sums over
+/// the parts, taken in f64.
+///
+/// # Shapes
+/// `x` (parts·N, …, C), `residual` as `x`, to the same.
+///
+/// # Errors
+/// As [`batch_norm`] on one part, and if the first dimension is no multiple of `parts`.
+pub fn batch_norm_parts(
+    x: &Tracked,
+    bn: &BatchNorm,
+    residual: Option<&Tracked>,
+    relu: bool,
+    parts: usize,
+) -> Result<Tracked> {
+    let rows = x.dims().first().copied().unwrap_or(0);
+    if parts == 0 || !rows.is_multiple_of(parts) {
+        return Err(Error::shape(OP, format!("a multiple of {parts} parts"), x.dims()));
+    }
+    dispatch(x, bn, residual, relu, Some(parts))
+}
+
+/// In training, of that many parts.
+fn dispatch(
+    x: &Tracked,
+    bn: &BatchNorm,
+    residual: Option<&Tracked>,
+    relu: bool,
+    parts: Option<usize>,
+) -> Result<Tracked> {
+    check(x.dims(), bn, residual, parts)?;
     if let Some(value) = cost::shape_only(x.dims(), x.value().dtype(), 0)? {
         return Ok(Tracked::constant(value));
     }
-    by_dtype!(OP, x.value(), T => run::<T>(x, bn, residual, relu, train))
+    by_dtype!(OP, x.value(), T => run::<T>(x, bn, residual, relu, parts))
 }
 
-/// Whether everything fits a feature map of this shape.
+/// Whether everything fits a feature map of this shape, in training of that many parts.
 pub(crate) fn check(
     shape: &[usize],
     bn: &BatchNorm,
     residual: Option<&Tracked>,
-    train: bool,
+    parts: Option<usize>,
 ) -> Result<()> {
     let &[.., channels] = shape else {
         return Err(Error::shape(OP, "(…, C)", shape));
@@ -87,8 +125,8 @@ pub(crate) fn check(
         return Err(Error::shape(OP, format!("a residual of {shape:?}"), residual.dims()));
     }
     let elements: usize = shape.iter().product();
-    if elements == 0 || train && elements == channels {
-        let expected = if train { "more than one value" } else { "a value" };
+    if elements == 0 || parts.is_some_and(|parts| elements == parts * channels) {
+        let expected = if parts.is_some() { "more than one value" } else { "a value" };
         return Err(Error::shape(OP, format!("{expected} per channel"), shape));
     }
     Ok(())
@@ -109,21 +147,32 @@ fn run<T: Element>(
     bn: &BatchNorm,
     residual: Option<&Tracked>,
     relu: bool,
-    train: bool,
+    parts: Option<usize>,
 ) -> Result<Tracked> {
     let input = x.value().contiguous()?;
     let rest = residual.map(|r| r.value().contiguous()).transpose()?;
+    let train = parts.is_some();
+    let len = input.elem_count() / parts.unwrap_or(1);
     let moments = if train {
-        let moments = Moments::of_batch(&host::<T>(OP, &input)?, bn.weight.dims()[0]);
-        moments.update_running::<T>(bn)?;
+        let x = host::<T>(OP, &input)?;
+        let of_batch = |x| Moments::of_batch::<T>(x, bn.weight.dims()[0]);
+        let moments: Vec<_> = x.par_chunks(len).map(of_batch).collect();
+        moments.iter().try_for_each(|moments| moments.update_running::<T>(bn))?;
         moments
     } else {
-        Moments::running::<T>(bn)?
+        vec![Moments::running::<T>(bn)?]
     };
-    let affine = affine::<T>(&moments, bn)?;
+    let affines = moments.iter().map(|moments| affine::<T>(moments, bn));
+    let affines = affines.collect::<Result<Vec<_>>>()?;
     let y = {
+        let x = host::<T>(OP, &input)?;
         let rest = rest.as_ref().map(|r| host::<T>(OP, r)).transpose()?;
-        let y = cpu::forward(&host::<T>(OP, &input)?, rest.as_deref(), &affine, relu);
+        // SAFETY: each part is written whole.
+        let mut y = unsafe { unwritten::<T>(x.len()) };
+        y.par_chunks_mut(len).zip(x.par_chunks(len)).enumerate().for_each(|(i, (y, x))| {
+            let rest = rest.as_ref().map(|rest| &rest[i * len..][..len]);
+            cpu::forward(y, x, rest, &affines[i], relu);
+        });
         tensor(y, input.shape().clone())?
     };
     // With a residual, the ReLU's mask comes from the output, which the next operation keeps
@@ -145,22 +194,38 @@ fn run<T: Element>(
             let y = host::<T>(OP, &output)?;
             update::<T>(OP, &grad, |grad| cpu::mask(grad, &y))?;
         }
-        let sums = if train || parameters_tracked {
-            Sums::new(&host::<T>(OP, &grad)?, &x, &affine, mask)
+        let channels = affines[0].channels();
+        let sums: Vec<Sums> = if train || parameters_tracked {
+            let dy = host::<T>(OP, &grad)?;
+            let parts = (dy.par_chunks(len), x.par_chunks(len), &affines).into_par_iter();
+            parts.map(|(dy, x, affine)| Sums::new(dy, x, affine, mask)).collect()
         } else {
-            Sums::zero(affine.channels())
+            vec![Sums::zero(channels)]
         };
-        let d_weight = tensor(sums.d_weight(&affine), affine.channels())?;
-        let d_bias = tensor(sums.d_bias::<T>(), affine.channels())?;
-        let slope = affine.slope(train.then_some(&sums), x.len() / affine.channels());
+        let d_weight = tensor(Sums::d_weight(&sums, &affines), channels)?;
+        let d_bias = tensor(Sums::d_bias::<T>(&sums), channels)?;
+        let slope = |(affine, sums): (&Affine<T>, &Sums)| {
+            affine.slope(train.then_some(sums), len / channels)
+        };
+        let slopes: Vec<Slope<T>> = affines.iter().zip(&sums).map(slope).collect();
         let (dx, d_residual) = if residual_tracked && x_tracked {
-            let dx = cpu::input_gradient(&host::<T>(OP, &grad)?, &x, &slope);
+            let dy = host::<T>(OP, &grad)?;
+            // SAFETY: each part is written whole.
+            let mut dx = unsafe { unwritten::<T>(x.len()) };
+            (dx.par_chunks_mut(len), dy.par_chunks(len), x.par_chunks(len), &slopes)
+                .into_par_iter()
+                .for_each(|(dx, dy, x, slope)| cpu::input_gradient(dx, dy, x, slope));
+            drop(dy);
             (Some(tensor(dx, input.shape().clone())?), Some(grad))
         } else if residual_tracked {
             (None, Some(grad))
         } else if x_tracked {
             update::<T>(OP, &grad, |grad| {
-                cpu::input_gradient_in_place(grad, &x, &slope, mask.then_some(&affine))
+                (grad.par_chunks_mut(len), x.par_chunks(len), &slopes, &affines)
+                    .into_par_iter()
+                    .for_each(|(grad, x, slope, affine)| {
+                        cpu::input_gradient_in_place(grad, x, slope, mask.then_some(affine));
+                    });
             })?;
             (Some(grad), None)
         } else {

@@ -287,3 +287,96 @@ fn guided_is_the_guided_relu_after_it() {
         assert!(deviation(&found[0], &plain[0]) > 1e-3, "guiding changes the gradient");
     }
 }
+
+/// x, weight, bias and perhaps a residual, of `parts` batches one after the other.
+fn apply_parts(x: &[Tracked], running: &[Tensor; 2], relu: bool, parts: usize) -> Result<Tracked> {
+    let [running_mean, running_var] = running;
+    let (weight, bias) = (&x[1], &x[2]);
+    let bn = BatchNorm { weight, bias, running_mean, running_var, momentum: 0.1, eps: EPS };
+    batch_norm_parts(&x[0], &bn, x.get(3), relu, parts)
+}
+
+/// The part `i` of `count` of what has the batch, and the parameters as they are.
+fn part(inputs: &[Tensor], i: usize, count: usize) -> Vec<Tensor> {
+    let narrow = |x: &Tensor| {
+        let n = x.dims()[0] / count;
+        x.narrow(0, i * n, n).unwrap().contiguous().unwrap()
+    };
+    let cut = |(which, x): (usize, &Tensor)| if which % 3 == 0 { narrow(x) } else { x.clone() };
+    inputs.iter().enumerate().map(cut).collect()
+}
+
+/// Values, running statistics and gradients against one part after the other: to the bit where
+/// nothing is summed over the parts.
+#[test]
+fn parts_are_batches_of_their_own() {
+    const PARTS: usize = 3;
+    for dtype in [DType::F32, DType::F64] {
+        // One chunk and several in a part.
+        for shape in [[6, 2, 2, 5], [6, 40, 40, 33]] {
+            for (residual, relu, _) in variants().filter(|v| v.2) {
+                let inputs = inputs(&shape, residual, dtype);
+                let together = running(shape[3], dtype);
+                let apart = running(shape[3], dtype);
+                let before = running(shape[3], dtype);
+                let (y, found) = gradients(&inputs, |x| apply_parts(x, &together, relu, PARTS));
+                let weights = random(0x5eed, y.dims()).to_dtype(dtype).unwrap();
+                let mut sums = [1, 2].map(|i: usize| inputs[i].zeros_like().unwrap());
+                for i in 0..PARTS {
+                    let inputs = part(&inputs, i, PARTS);
+                    let leaves: Vec<_> = inputs.iter().map(|x| Tracked::leaf(x.clone())).collect();
+                    let expected = apply(&leaves, &apart, relu, true).unwrap();
+                    let cut = |x: &Tensor| part(std::slice::from_ref(x), i, PARTS).remove(0);
+                    assert_close(&cut(&y), expected.value(), 0.0);
+                    let store = expected.backward_from(cut(&weights)).unwrap();
+                    for which in (0..inputs.len()).step_by(3) {
+                        assert_close(&cut(&found[which]), store.get(&inputs[which]).unwrap(), 0.0);
+                    }
+                    for (sum, which) in sums.iter_mut().zip([1, 2]) {
+                        *sum = (&*sum + store.get(&inputs[which]).unwrap()).unwrap();
+                    }
+                }
+                let tolerance = if dtype == DType::F32 { 1e-6 } else { 1e-14 };
+                assert_close(&found[1], &sums[0], tolerance);
+                assert_close(&found[2], &sums[1], tolerance);
+                for i in 0..2 {
+                    assert_close(&together[i], &apart[i], 0.0);
+                    assert!(deviation(&together[i], &before[i]) > 1e-3, "statistics move");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_parts_agree_with_finite_differences() {
+    for (residual, relu, _) in variants().filter(|v| v.2) {
+        let inputs = inputs(&[6, 2, 1, 3], residual, DType::F64);
+        assert_gradients(&inputs, |x| apply_parts(x, &running(3, DType::F64), relu, 3));
+    }
+}
+
+#[test]
+fn threads_do_not_matter_to_parts() {
+    let inputs = inputs(&[10, 16, 32, 17], true, DType::F32);
+    assert_same_on_any_threads(|| {
+        let running = running(17, DType::F32);
+        let (y, mut all) = gradients(&inputs, |x| apply_parts(x, &running, true, 5));
+        all.push(y);
+        all.extend(running);
+        all
+    });
+}
+
+#[test]
+fn parts_that_do_not_divide_the_batch_are_errors() {
+    let of = |shape: &[usize]| -> Vec<_> {
+        inputs(shape, false, DType::F32).into_iter().map(Tracked::constant).collect()
+    };
+    for parts in [0, 3] {
+        let error = apply_parts(&of(&[4, 5]), &running(5, DType::F32), true, parts).unwrap_err();
+        assert!(matches!(error, Error::Shape { op: "batch_norm", .. }), "{error}");
+    }
+    let error = apply_parts(&of(&[4, 5]), &running(5, DType::F32), true, 4).unwrap_err();
+    assert!(error.to_string().contains("more than one value per channel"), "{error}");
+}

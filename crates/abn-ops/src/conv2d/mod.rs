@@ -106,7 +106,7 @@ pub fn conv2d_batch_norm(
     }
     let bias = conv.bias.map(Tracked::dims);
     let geo = Geometry::new(OP, x.dims(), conv.weight.dims(), bias, conv.config)?;
-    batch_norm::check(&geo.output_shape(), bn, residual, train)?;
+    batch_norm::check(&geo.output_shape(), bn, residual, None)?;
     if let Some(value) =
         cost::shape_only(geo.output_shape().as_slice(), x.value().dtype(), geo.macs())?
     {

@@ -23,7 +23,23 @@ use crate::{Error, Result, Tracked, cost};
 /// # Errors
 /// If `p` is not in 0..=1.
 pub fn dropout(x: &Tracked, p: f64, seed: u64) -> Result<Tracked> {
+    dropout_parts(x, p, &[seed])
+}
+
+/// [`dropout`] of several batches that lie one after the other, each with its own seed: to the bit
+/// what [`dropout`] gives for one after the other.
+///
+/// # Shapes
+/// (parts·N, …) with as many parts as seeds, to the same.
+///
+/// # Errors
+/// As [`dropout`], and if the first dimension is no multiple of the number of seeds.
+pub fn dropout_parts(x: &Tracked, p: f64, seeds: &[u64]) -> Result<Tracked> {
     const OP: &str = "dropout";
+    let parts = seeds.len();
+    if parts != 1 && !x.dims().first().is_some_and(|rows| parts > 0 && rows % parts == 0) {
+        return Err(Error::shape(OP, format!("a multiple of {parts} parts"), x.dims()));
+    }
     if !(0.0..=1.0).contains(&p) {
         return Err(Error::config(OP, format!("probability {p} is not in 0..=1")));
     }
@@ -38,16 +54,23 @@ pub fn dropout(x: &Tracked, p: f64, seed: u64) -> Result<Tracked> {
         let x = host::<T>(OP, &input)?;
         // SAFETY: the chunks written cover every element.
         let mut y = unsafe { unwritten::<T>(x.len()) };
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(i, (y, x))| {
-            y.copy_from_slice(x);
-            drop_chunk(y, p, seed, i);
+        let part = (x.len() / parts).max(1);
+        (y.par_chunks_mut(part), x.par_chunks(part), seeds).into_par_iter().for_each(|(y, x, &seed)| {
+            y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(i, (y, x))| {
+                y.copy_from_slice(x);
+                drop_chunk(y, p, seed, i);
+            });
         });
         tensor(y, input.shape().clone())
     })?;
+    let seeds = seeds.to_vec();
     Ok(Tracked::from_op(y, &[x], move |grad| {
         by_dtype!(OP, &grad, T => update::<T>(OP, &grad, |grad| {
-            let chunks = grad.par_chunks_mut(CHUNK).enumerate();
-            chunks.for_each(|(i, grad)| drop_chunk(grad, p, seed, i));
+            let part = (grad.len() / seeds.len()).max(1);
+            grad.par_chunks_mut(part).zip(&seeds).for_each(|(grad, &seed)| {
+                let chunks = grad.par_chunks_mut(CHUNK).enumerate();
+                chunks.for_each(|(i, grad)| drop_chunk(grad, p, seed, i));
+            });
         }))?;
         Ok(vec![Some(grad)])
     }))

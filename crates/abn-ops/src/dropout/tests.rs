@@ -84,3 +84,21 @@ fn threads_do_not_matter() {
         vec![y, dx[0].clone()]
     });
 }
+
+#[test]
+fn parts_are_dropped_as_if_alone() {
+    let x = random(1, &[3, CHUNK + 9]);
+    let seeds = [7, 8, 9];
+    let (y, dx) = gradients(std::slice::from_ref(&x), |x| dropout_parts(&x[0], 0.4, &seeds));
+    for (i, &seed) in seeds.iter().enumerate() {
+        let alone = Tracked::constant(x.narrow(0, i, 1).unwrap());
+        let alone = flat(dropout(&alone, 0.4, seed).unwrap().value());
+        assert_eq!(flat(&y.narrow(0, i, 1).unwrap()), alone);
+        let passed = flat(&dx[0].narrow(0, i, 1).unwrap());
+        assert!(passed.iter().zip(&alone).all(|(d, y)| (*d == 0.0) == (*y == 0.0)));
+    }
+    let x = Tracked::constant(x);
+    for seeds in [&[][..], &[1, 2]] {
+        assert!(matches!(dropout_parts(&x, 0.4, seeds), Err(Error::Shape { .. })));
+    }
+}
