@@ -263,11 +263,12 @@ impl Session<'_> {
     }
 
     fn interrupted(&self) -> Error {
-        Error::Stopped {
-            path: self.folder.root().to_owned(),
-            epoch: self.state.epoch + 1,
-            step: self.state.step,
-        }
+        // After the last epoch there is no next one to be in.
+        let (epoch, step) = match self.state.epoch == self.recipe.epochs {
+            true => (self.recipe.epochs, self.steps_per_epoch()),
+            false => (self.state.epoch + 1, self.state.step),
+        };
+        Error::Stopped { path: self.folder.root().to_owned(), epoch, step }
     }
 
     /// What is evaluated: the average of the weights, if there is one.

@@ -6,9 +6,12 @@ mod common;
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use abn_train::{Error, Recipe, TrainOptions};
 use common::Lab;
 
 /// No run of these tests takes this long; a loop that does has hung.
@@ -52,6 +55,19 @@ fn a_run_that_lacks_only_its_last_page_gets_the_same() {
     fs::remove_file(lab.path("cut/report.html")).unwrap();
     lab.run(&lab.training("cut", &["--ema-decay", "0.9"])).succeeds();
     lab.assert_same_result("whole", "cut");
+}
+
+#[test]
+fn a_stop_after_the_last_epoch_names_that_one() {
+    let lab = Lab::new();
+    lab.run(&lab.training("cut", &["--epochs", "2"])).succeeds();
+    fs::remove_file(lab.path("cut/summary.json")).unwrap();
+    let mut recipe = Recipe::load(&lab.path("cut/recipe.toml")).unwrap();
+    recipe.data_dir = Some(lab.path("data"));
+    let options = TrainOptions { stop: Arc::new(AtomicBool::new(true)), ..TrainOptions::default() };
+    let error = abn_train::train(&recipe, &lab.path("cut"), &options).unwrap_err();
+    // 48 images in batches of 10.
+    assert!(matches!(error, Error::Stopped { epoch: 2, step: 5, .. }), "{error}");
 }
 
 #[test]
