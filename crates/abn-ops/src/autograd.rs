@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
-use crate::{Error, Result, elementwise};
+use crate::{Error, Result, elementwise, packed};
 
 /// Gradient of a node's output in (contiguous), gradients of its inputs (in order, `None`: not needed) out.
 ///
@@ -117,16 +117,17 @@ pub fn guided<R>(f: impl FnOnce() -> R) -> R {
     recording(|before| Recording { guided: true, ..before }, f)
 }
 
-/// Runs `f` on a thread of the pool, with this thread's way of recording.
+/// Runs `f` on a thread of the pool, with this thread's way of recording and
+/// [packed weights](crate::PackedWeights).
 ///
 /// Each operation splits its work over rayon's pool. Called from another thread, it hands all of it
 /// over and sleeps meanwhile; called from within, it takes part at once. That is worth a tenth of a
 /// training step of a small network. `f` may not wait for anything else that needs the pool.
 pub fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    let here = RECORDING.get();
+    let (here, weights) = (RECORDING.get(), packed::current());
     // This closure may run while that thread waits for its part in something else, which must not
     // see what is set here, nor the other way round.
-    rayon::scope(|_| recording(|_| here, f))
+    rayon::scope(|_| recording(|_| here, || packed::with(weights, f)))
 }
 
 /// Whether a ReLU computed now is to be a guided one.

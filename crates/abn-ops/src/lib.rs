@@ -21,6 +21,7 @@ mod log_sum;
 mod loss;
 mod memory;
 mod narrow;
+mod packed;
 mod parallel;
 mod pool;
 mod scratch;
@@ -49,6 +50,7 @@ pub use log_sum::log1p_sum;
 pub use loss::{bce_with_logits, smoothed_softmax_cross_entropy, softmax, softmax_cross_entropy};
 pub use memory::keep_freed_memory;
 pub use narrow::narrow;
+pub use packed::PackedWeights;
 pub use pool::{
     Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, global_max_pool, max_pool2d,
 };

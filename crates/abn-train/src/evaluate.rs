@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::{Classifier, Loss, Mode, Output};
 use abn_data::{Batch, Dataset, Loader, LoaderConfig, Transform};
-use abn_ops::{Tracked, in_pool, no_grad};
+use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::{Device, Tensor};
 
 use crate::Result;
@@ -42,14 +42,15 @@ pub fn evaluate(
     let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
     let (mut tally, mut answers) = (Tally::default(), Vec::with_capacity(dataset.len()));
     let classes = dataset.class_names().to_vec();
+    let packed = PackedWeights::new();
     for batch in Loader::new(dataset, transform, config)? {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let batch = batch?;
         let indices = batch.indices.clone();
-        let (output, loss, labels) =
-            in_pool(|| no_grad(|| forward(model, batch, Mode::Eval, 0.0)))?;
+        let answer = || no_grad(|| forward(model, batch, Mode::Eval, 0.0));
+        let (output, loss, labels) = in_pool(|| packed.reuse(answer))?;
         tally.add(&output, &loss, &labels)?;
         let scores = output.logits.value();
         let probabilities = abn_ops::softmax(scores)?.to_vec2::<f32>()?;

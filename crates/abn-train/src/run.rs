@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use abn_core::{Classifier, Mode, ParamStore};
 use abn_data::Image;
 use abn_explain::pictures::Heatmap;
-use abn_ops::{Tracked, in_pool, no_grad};
+use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::{DType, Device};
 
 use crate::card::Card;
@@ -24,12 +24,13 @@ pub struct Run {
     pub recipe: Recipe,
     /// How far it was trained.
     pub state: State,
-    /// The network.
+    /// The network. Its weights are not to be changed once it has answered.
     pub model: Box<dyn Classifier>,
     /// Its parameters.
     pub params: ParamStore,
     /// The folder the weights came from.
     pub checkpoint: PathBuf,
+    packed: PackedWeights,
 }
 
 /// What a network says of an image.
@@ -66,7 +67,8 @@ impl Run {
         let params = ParamStore::new(0, DType::F32, Device::Cpu);
         let model = card.build(&params)?;
         checkpoint::fill(&params, tensors, &file, card.network())?;
-        Ok(Self { card, recipe, state, model, params, checkpoint })
+        let packed = PackedWeights::new();
+        Ok(Self { card, recipe, state, model, params, checkpoint, packed })
     }
 
     /// Probabilities and attention maps for images of any size, which are brought to the
@@ -85,7 +87,7 @@ impl Run {
     fn predict_batch(&self, images: &[Image], predictions: &mut Vec<Prediction>) -> Result<()> {
         let (inputs, reaches) = self.card.inputs(images)?;
         let forward = || self.model.forward(&Tracked::constant(inputs), Mode::Eval);
-        let output = in_pool(|| no_grad(forward))?;
+        let output = in_pool(|| self.packed.reuse(|| no_grad(forward)))?;
         let probabilities = abn_ops::softmax(output.logits.value())?.to_vec2::<f32>()?;
         for (index, (probabilities, reach)) in probabilities.into_iter().zip(reaches).enumerate() {
             let attention = match &output.attention {

@@ -2,7 +2,7 @@
 
 use super::correlate::{Correlation, Table};
 use super::finish::Finish;
-use super::lower::Lowered;
+use super::lower::Lowering;
 use super::pack::{Packed, WeightMap};
 use super::{Geometry, winograd};
 use crate::host::{Element, unwritten};
@@ -18,19 +18,45 @@ fn pointwise(geo: &Geometry) -> bool {
     geo.kh * geo.kw == 1 && geo.stride == 1 && geo.padding == 0
 }
 
+/// Weights as the forward pass reads them.
+pub enum ForwardWeights<T> {
+    Direct(Packed<T>),
+    Winograd(winograd::Weights<T>),
+}
+
+impl<T: Element> ForwardWeights<T> {
+    pub fn new(geo: &Geometry, weight: &[T]) -> Self {
+        if winograd::fits(geo) {
+            return Self::Winograd(winograd::forward_weights(geo, weight));
+        }
+        let map = Lowering::new(geo).weight_map(geo);
+        Self::Direct(Packed::new(&map, weight, tile_shape::<T>()))
+    }
+}
+
+/// The name of the order: the same for all convolutions that read a weight alike, but for groups.
+pub fn forward_order(geo: &Geometry) -> &'static str {
+    match (winograd::fits(geo), Lowering::new(geo).rows) {
+        (true, _) => "winograd",
+        (_, true) => "rows",
+        (_, false) => "taps",
+    }
+}
+
 pub fn forward<T: Element>(
     geo: &Geometry,
     x: &[T],
-    weight: &[T],
+    weights: &ForwardWeights<T>,
     finish: &Finish<'_, T>,
 ) -> Vec<T> {
-    if winograd::fits(geo) {
-        return winograd::forward(geo, x, weight, finish);
-    }
+    let weights = match weights {
+        ForwardWeights::Direct(weights) => weights,
+        ForwardWeights::Winograd(weights) => return winograd::forward(geo, x, weights, finish),
+    };
     let shape = tile_shape::<T>();
     let pixels = geo.n * geo.oh * geo.ow;
-    let lowered = Lowered::new(geo, x);
-    let weights = Packed::new(&lowered.weight_map(geo), weight, shape);
+    let lowering = Lowering::new(geo);
+    let data = lowering.data(geo, x);
     // SAFETY: the table has every output pixel, so `run` writes every element.
     let mut y = unsafe { unwritten(pixels * geo.co) };
     let table = if pointwise(geo) {
@@ -39,21 +65,21 @@ pub fn forward<T: Element>(
     } else {
         let pixels = grid(0..geo.oh, 0..geo.ow, 1);
         let target = |(i, j)| i * geo.ow + j;
-        Table::new(shape, lowered.taps.len(), &pixels, target, |(i, j), tap| {
-            let tap = lowered.taps[tap];
-            let row = (i * geo.stride + tap.row).checked_sub(lowered.padding)?;
-            let column = (j * geo.stride + tap.column).checked_sub(lowered.padding)?;
-            (row < lowered.h && column < lowered.w).then_some(row * lowered.w + column)
+        Table::new(shape, lowering.taps.len(), &pixels, target, |(i, j), tap| {
+            let tap = lowering.taps[tap];
+            let row = (i * geo.stride + tap.row).checked_sub(lowering.padding)?;
+            let column = (j * geo.stride + tap.column).checked_sub(lowering.padding)?;
+            (row < lowering.h && column < lowering.w).then_some(row * lowering.w + column)
         })
     };
     let per_image = table.pixels();
     let correlation = Correlation {
         table: &table,
-        weights: &weights,
+        weights,
         finish,
-        src: &lowered.data,
-        src_image: if pointwise(geo) { per_image } else { lowered.h * lowered.w },
-        src_pixel: lowered.pixel,
+        src: &data,
+        src_image: if pointwise(geo) { per_image } else { lowering.h * lowering.w },
+        src_pixel: lowering.pixel,
         dst: Out::new(&mut y),
         dst_image: per_image,
         dst_pixel: geo.co,

@@ -18,9 +18,8 @@ pub(super) struct Tap {
     pub weight: usize,
 }
 
-/// A convolution's input and what of it meets which weight.
-pub(super) struct Lowered<'a, T: Element> {
-    pub data: Cow<'a, [T]>,
+/// How a convolution's input is read, and what of it meets which weight.
+pub(super) struct Lowering {
     pub h: usize,
     pub w: usize,
     /// Elements of a pixel, of all groups.
@@ -29,41 +28,40 @@ pub(super) struct Lowered<'a, T: Element> {
     pub taps: Vec<Tap>,
     /// Position in the weight of each value that a tap reads.
     pub channels: Vec<usize>,
+    /// Whether a kernel row is read as one tap, from images with real zeros around them.
+    pub rows: bool,
 }
 
 /// Up to so many channels, a whole kernel row is read as one tap.
 const FEW_CHANNELS: usize = 4;
 
-impl<'a, T: Element> Lowered<'a, T> {
-    pub fn new(geo: &Geometry, x: &'a [T]) -> Self {
+impl Lowering {
+    pub fn new(geo: &Geometry) -> Self {
         let area = geo.kh * geo.kw;
         if geo.kw > 1 && geo.ci <= FEW_CHANNELS && geo.groups == 1 && geo.dilation == 1 {
             // A kernel row's values are neighbours in memory once the borders are real zeros.
             let taps = (0..geo.kh).map(|u| Tap { row: u, column: 0, weight: u * geo.kw }).collect();
             let columns = (0..geo.kw).flat_map(|v| (0..geo.ci).map(move |c| c * area + v));
             let (h, w) = (geo.h + 2 * geo.padding, geo.w + 2 * geo.padding);
-            let data = if geo.padding == 0 { Cow::Borrowed(x) } else { padded(geo, x).into() };
-            return Self {
-                data,
-                h,
-                w,
-                pixel: geo.ci,
-                padding: 0,
-                taps,
-                channels: columns.collect(),
-            };
+            let channels = columns.collect();
+            return Self { h, w, pixel: geo.ci, padding: 0, taps, channels, rows: true };
         }
         let (step, kw) = (geo.dilation, geo.kw);
         let tap = |t| Tap { row: t / kw * step, column: t % kw * step, weight: t };
         Self {
-            data: Cow::Borrowed(x),
             h: geo.h,
             w: geo.w,
             pixel: geo.ci,
             padding: geo.padding,
             taps: (0..area).map(tap).collect(),
             channels: (0..geo.ci / geo.groups).map(|c| c * area).collect(),
+            rows: false,
         }
+    }
+
+    /// The input as it is read.
+    pub fn data<'a, T: Element>(&self, geo: &Geometry, x: &'a [T]) -> Cow<'a, [T]> {
+        if self.padding == geo.padding { Cow::Borrowed(x) } else { padded(geo, x).into() }
     }
 
     pub fn weight_map(&self, geo: &Geometry) -> WeightMap {

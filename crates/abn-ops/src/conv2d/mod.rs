@@ -4,7 +4,7 @@ use candle_core::Shape;
 
 use crate::host::{Element, by_dtype, host, tensor};
 use crate::weighted::{self, Weighted};
-use crate::{BatchNorm, Result, Tracked, autograd, batch_norm, cost};
+use crate::{BatchNorm, Result, Tracked, autograd, batch_norm, cost, packed};
 
 mod correlate;
 pub(crate) mod cpu;
@@ -19,6 +19,7 @@ pub(crate) mod tests;
 mod weight_gradient;
 mod winograd;
 
+use cpu::ForwardWeights;
 use finish::Finish;
 pub(crate) use geometry::Geometry;
 
@@ -65,7 +66,12 @@ pub fn conv2d(
     cfg: &Conv2dConfig,
 ) -> Result<Tracked> {
     let geo = Geometry::new(OP, x.dims(), weight.dims(), bias.map(Tracked::dims), cfg)?;
-    weighted::apply(geo, x, weight, bias)
+    let mut inputs = vec![x, weight];
+    inputs.extend(bias);
+    if autograd::records(&inputs) {
+        return weighted::apply(geo, x, weight, bias);
+    }
+    evaluated(&geo, x, &Conv2d { weight, bias, config: cfg }, None, None, false)
 }
 
 /// A convolution's parameters.
@@ -107,27 +113,41 @@ pub fn conv2d_batch_norm(
     let bias = conv.bias.map(Tracked::dims);
     let geo = Geometry::new(OP, x.dims(), conv.weight.dims(), bias, conv.config)?;
     batch_norm::check(&geo.output_shape(), bn, residual, None)?;
-    if let Some(value) =
-        cost::shape_only(geo.output_shape().as_slice(), x.value().dtype(), geo.macs())?
-    {
+    evaluated(&geo, x, conv, Some(bn), residual, relu)
+}
+
+/// What is not differentiated, in one pass.
+fn evaluated(
+    geo: &Geometry,
+    x: &Tracked,
+    conv: &Conv2d,
+    bn: Option<&BatchNorm>,
+    residual: Option<&Tracked>,
+    relu: bool,
+) -> Result<Tracked> {
+    let shape = geo.output_shape();
+    if let Some(value) = cost::shape_only(shape.as_slice(), x.value().dtype(), geo.macs())? {
         return Ok(Tracked::constant(value));
     }
     let contiguous = |tracked: &Tracked| tracked.value().contiguous();
     let (input, weight) = (contiguous(x)?, contiguous(conv.weight)?);
     let bias = conv.bias.map(contiguous).transpose()?;
     let residual = residual.map(contiguous).transpose()?;
+    let order = cpu::forward_order(geo);
+    let key = packed::Key { weight: conv.weight.value().id(), order, groups: geo.groups };
     let value = by_dtype!(OP, x.value(), T => {
-        let affine = batch_norm::running::<T>(bn)?;
+        let affine = bn.map(batch_norm::running::<T>).transpose()?;
         let bias = bias.as_ref().map(|bias| host::<T>(OP, bias)).transpose()?;
         let residual = residual.as_ref().map(|residual| host::<T>(OP, residual)).transpose()?;
         let finish = Finish {
             bias: bias.as_deref(),
-            norm: Some(affine.terms()),
+            norm: affine.as_ref().map(|affine| affine.terms()),
             residual: residual.as_deref(),
             relu,
         };
         let (input, weight) = (host::<T>(OP, &input)?, host::<T>(OP, &weight)?);
-        tensor(cpu::forward(&geo, &input, &weight, &finish), geo.output_shape().as_slice())?
+        let weights = packed::kept(key, || ForwardWeights::<T>::new(geo, &weight));
+        tensor(cpu::forward(geo, &input, &weights, &finish), shape.as_slice())?
     });
     Ok(Tracked::constant(value))
 }
@@ -152,7 +172,7 @@ impl Weighted for Geometry {
     }
 
     fn forward<T: Element>(&self, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
-        cpu::forward(self, x, weight, &Finish::bias(bias))
+        cpu::forward(self, x, &ForwardWeights::new(self, weight), &Finish::bias(bias))
     }
 
     fn input_gradient<T: Element>(&self, weight: &[T], dy: &[T]) -> Vec<T> {

@@ -7,7 +7,7 @@ use crate::scratch::Scratch;
 use crate::tile::TileShape;
 
 /// Which element of the weight tensor multiplies what.
-pub(super) struct WeightMap {
+pub struct WeightMap {
     /// Groups, and elements from one group's weights to the next's.
     pub groups: usize,
     pub group_step: usize,
@@ -24,7 +24,7 @@ pub(super) struct WeightMap {
 
 /// Destination channels in blocks as wide as a tile: all of two vectors, but the last may be one.
 #[derive(Clone, Copy)]
-pub(super) struct Blocks {
+pub struct Blocks {
     columns: usize,
     lanes: usize,
 }
@@ -61,7 +61,7 @@ impl Blocks {
 
 /// Packed weights, `[group][block][chunk][tap][channel of the chunk][column of the block]`, zeros
 /// in columns that do not exist.
-pub(super) struct Packed<T> {
+pub struct Packed<T> {
     data: Scratch<T>,
     pub blocks: Blocks,
     pub taps: usize,

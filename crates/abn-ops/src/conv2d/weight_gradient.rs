@@ -15,7 +15,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Geometry;
-use super::lower::Lowered;
+use super::lower::Lowering;
 use super::pack::Blocks;
 use super::winograd;
 use crate::host::{Element, unwritten};
@@ -36,7 +36,8 @@ const TASKS: usize = 16;
 /// How the sums are cut; depends on sizes alone.
 struct Cut<'a, T: Element> {
     geo: &'a Geometry,
-    x: &'a Lowered<'a, T>,
+    x: &'a Lowering,
+    data: &'a [T],
     dy: &'a [T],
     /// Columns are the output channels of a group.
     blocks: Blocks,
@@ -63,7 +64,8 @@ pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> 
         return winograd::weight_gradient(geo, x, dy);
     }
     let shape = tile_shape::<T>();
-    let x = &Lowered::new(geo, x);
+    let lowering = Lowering::new(geo);
+    let (x, data) = (&lowering, &*lowering.data(geo, x));
     let go = geo.co / geo.groups;
     let blocks = Blocks::new(go, shape);
     let images = (BLOCK_PIXELS / (geo.oh * geo.ow)).clamp(1, geo.n);
@@ -72,7 +74,7 @@ pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> 
     let pixel_blocks = geo.n.div_ceil(images) * geo.oh.div_ceil(rows);
     let len = geo.groups * x.taps.len() * x.channels.len() * blocks.padded();
     let (pixel_parts, column_parts) =
-        parts(TASKS, geo.groups, pixel_blocks, blocks.count(), len, x.data.len());
+        parts(TASKS, geo.groups, pixel_blocks, blocks.count(), len, data.len());
     let mut sums = Scratch::new(pixel_parts * len);
     // Pixels far apart waste the cache's sets, unless their channels are brought together.
     let far = x.pixel * size_of::<T>() >= FAR && (geo.groups > 1 || x.taps.len() == 1);
@@ -81,6 +83,7 @@ pub fn weight_gradient<T: Element>(geo: &Geometry, x: &[T], dy: &[T]) -> Vec<T> 
         chunk: if far { x.channels.len().min(CHUNK) } else { x.channels.len() },
         gather: far,
         x,
+        data,
         dy,
         blocks,
         lanes: shape.lanes,
@@ -157,7 +160,7 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
                     self.copy_input(&mut copy, &images, &rows, group * channels, &chunk)
                 } else {
                     Input {
-                        data: &x.data[first * x.h * x.w * x.pixel + group * channels + start..],
+                        data: &self.data[first * x.h * x.w * x.pixel + group * channels + start..],
                         pixel: x.pixel,
                         top: 0,
                         h: x.h,
@@ -270,7 +273,7 @@ impl<T: Element> Cut<'_, T> {
         let mut to = copy.chunks_exact_mut(pixel);
         for image in images.clone() {
             let start = (image * x.h + rows.start) * x.w * x.pixel + channel + chunk.start;
-            let from = x.data[start..].chunks(x.pixel).take(rows.len() * x.w);
+            let from = self.data[start..].chunks(x.pixel).take(rows.len() * x.w);
             for (from, to) in from.zip(&mut to) {
                 to[..chunk.len()].copy_from_slice(&from[..chunk.len()]);
             }
@@ -280,9 +283,9 @@ impl<T: Element> Cut<'_, T> {
 }
 
 /// The outputs among `range` for which a tap's input is not padding.
-fn meeting<T: Element>(
+fn meeting(
     geo: &Geometry,
-    x: &Lowered<T>,
+    x: &Lowering,
     tap: usize,
     size: usize,
     range: &Range<usize>,

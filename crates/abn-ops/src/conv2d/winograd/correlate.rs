@@ -11,17 +11,12 @@ use super::{GAP, PLACES, Tiling};
 use crate::host::{Element, unwritten};
 use crate::scratch::Scratch;
 use crate::simd::{Vector, multiversion};
-use crate::tile::{self, Kernel, Out, TileShape, tile_shape, with_tile};
+use crate::tile::{self, Kernel, Out, tile_shape, with_tile};
 
 /// Tasks to aim for.
 const TASKS: usize = 8;
 
-pub fn forward<T: Element>(
-    geo: &Geometry,
-    x: &[T],
-    weight: &[T],
-    finish: &Finish<'_, T>,
-) -> Vec<T> {
+pub fn forward_weights<T: Element>(geo: &Geometry, weight: &[T]) -> Weights<T> {
     let (gi, go) = (geo.ci / geo.groups, geo.co / geo.groups);
     let map = WeightMap {
         groups: geo.groups,
@@ -32,8 +27,16 @@ pub fn forward<T: Element>(
         channels: (0..gi).map(|c| c * 9).collect(),
         channels_apart: false,
     };
-    let tiling = Tiling::new(geo.n, (geo.h, geo.w), geo.padding);
-    correlate(tiling, &map, x, weight, finish)
+    Weights::new(&map, weight)
+}
+
+pub fn forward<T: Element>(
+    geo: &Geometry,
+    x: &[T],
+    weights: &Weights<T>,
+    finish: &Finish<'_, T>,
+) -> Vec<T> {
+    correlate(Tiling::new(geo.n, (geo.h, geo.w), geo.padding), x, weights, finish)
 }
 
 pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec<T> {
@@ -48,38 +51,35 @@ pub fn input_gradient<T: Element>(geo: &Geometry, weight: &[T], dy: &[T]) -> Vec
         channels_apart: true,
     };
     let tiling = Tiling::new(geo.n, (geo.oh, geo.ow), 2 - geo.padding);
-    correlate(tiling, &map, dy, weight, &Finish::bias(None))
+    correlate(tiling, dy, &Weights::new(&map, weight), &Finish::bias(None))
 }
 
 fn correlate<T: Element>(
     tiling: Tiling,
-    map: &WeightMap,
     src: &[T],
-    weight: &[T],
+    weights: &Weights<T>,
     finish: &Finish<'_, T>,
 ) -> Vec<T> {
-    let shape = tile_shape::<T>();
-    let weights = Weights::new(map, weight, shape);
-    let channels = map.channels.len();
-    let row = channels.next_multiple_of(shape.lanes);
-    let pixel = map.groups * map.columns;
+    let Weights { groups, columns, channels, .. } = *weights;
+    let row = channels.next_multiple_of(weights.lanes);
+    let pixel = groups * columns;
     // SAFETY: the tiles cover every result, so every element is written.
     let mut dst = unsafe { unwritten(tiling.images * tiling.oh * tiling.ow * pixel) };
-    let block = tiling.block(PLACES * row * size_of::<T>(), TASKS.div_ceil(map.groups));
+    let block = tiling.block(PLACES * row * size_of::<T>(), TASKS.div_ceil(groups));
     let work = Work {
         tiling,
-        weights: &weights,
+        weights,
         finish,
         src,
-        src_pixel: map.groups * channels,
+        src_pixel: groups * channels,
         channels,
         row,
         dst: Out::new(&mut dst),
         dst_pixel: pixel,
-        columns: map.columns,
+        columns,
         block,
     };
-    (0..map.groups * work.blocks()).into_par_iter().for_each(|task| {
+    (0..groups * work.blocks()).into_par_iter().for_each(|task| {
         // SAFETY: each task has another group or block of tiles; sizes are the tiling's.
         unsafe { tile::run(&work, task) }
     });
@@ -88,15 +88,19 @@ fn correlate<T: Element>(
 
 /// Transformed weights `[group][block][place][channel][column of the block]`, zeros in columns that
 /// do not exist.
-struct Weights<T> {
+pub struct Weights<T> {
     data: Scratch<T>,
     blocks: Blocks,
+    groups: usize,
+    /// Source and destination channels of a group.
     channels: usize,
+    columns: usize,
     lanes: usize,
 }
 
 impl<T: Element> Weights<T> {
-    fn new(map: &WeightMap, weight: &[T], shape: TileShape) -> Self {
+    fn new(map: &WeightMap, weight: &[T]) -> Self {
+        let shape = tile_shape::<T>();
         let blocks = Blocks::new(map.columns, shape);
         let (channels, lanes) = (map.channels.len(), shape.lanes);
         let mut data = Scratch::new(map.groups * PLACES * channels * blocks.padded());
@@ -109,7 +113,7 @@ impl<T: Element> Weights<T> {
                 block_weights(map, from, columns, part);
             });
         });
-        Self { data, blocks, channels, lanes }
+        Self { data, blocks, groups: map.groups, channels, columns: map.columns, lanes }
     }
 
     #[inline(always)]

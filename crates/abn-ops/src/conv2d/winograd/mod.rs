@@ -17,7 +17,7 @@ mod product;
 mod transform;
 mod weight_gradient;
 
-pub(super) use correlate::{forward, input_gradient};
+pub(super) use correlate::{Weights, forward, forward_weights, input_gradient};
 pub(super) use weight_gradient::weight_gradient;
 
 use super::Geometry;
