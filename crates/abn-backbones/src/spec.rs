@@ -192,9 +192,22 @@ impl ModelSpec {
     /// # Errors
     /// As [`ModelSpec::build`].
     pub fn cost_with(&self, variant: Variant, options: &BuildOptions) -> Result<Cost> {
+        self.cost_at(variant, options, (self.image_size(), self.image_size()))
+    }
+
+    /// [`ModelSpec::cost_with`] for images of this height and width.
+    ///
+    /// # Errors
+    /// As [`ModelSpec::build`], and if the images are too small for the model.
+    pub fn cost_at(
+        &self,
+        variant: Variant,
+        options: &BuildOptions,
+        (height, width): (usize, usize),
+    ) -> Result<Cost> {
         let store = ParamStore::shapes_only();
         let model = self.build(variant, options, store.var_builder())?;
-        let shape = (1, 3, self.image_size(), self.image_size());
+        let shape = (1, 3, height, width);
         let image =
             abn_ops::zeros_without_memory(shape, DType::F32).map_err(abn_core::Error::from)?;
         let image = Tracked::constant(image);

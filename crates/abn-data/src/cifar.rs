@@ -110,7 +110,7 @@ pub(crate) fn splits(kind: &Kind, folder: Option<&Path>) -> Result<Splits> {
         test: Arc::new(read(&test)?),
         stats: Normalisation::CIFAR,
         fit: Fit::Pad,
-        image_size: SIDE,
+        image_size: SIDE.into(),
     })
 }
 

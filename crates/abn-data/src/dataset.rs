@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::size::Size;
 use crate::subset::Subset;
 use crate::transform::Fit;
 
@@ -19,13 +20,36 @@ pub struct Image {
     pub data: Vec<u8>,
 }
 
-/// An image and its class.
+/// A question that every image of a dataset has one answer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// What is asked, such as an attribute's name.
+    pub name: String,
+    /// The answers, in the order of their labels.
+    pub categories: Vec<String>,
+}
+
+impl Task {
+    /// The only task of a dataset for plain classification: `class`.
+    pub fn classes(categories: Vec<String>) -> Self {
+        Self { name: "class".to_owned(), categories }
+    }
+}
+
+/// An image and its answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// The image as stored.
     pub image: Image,
-    /// Its class, below the dataset's number of classes.
-    pub label: u32,
+    /// Its category in each of the dataset's tasks, below the task's number of categories.
+    pub labels: Vec<u32>,
+}
+
+impl Sample {
+    /// Its category in the first task: the class, where there is one task. 0 without labels.
+    pub fn label(&self) -> u32 {
+        self.labels.first().copied().unwrap_or(0)
+    }
 }
 
 /// A split of a dataset: samples in a fixed order, each of which can be had at any time from any thread.
@@ -38,13 +62,18 @@ pub trait Dataset: Send + Sync {
         self.len() == 0
     }
 
-    /// Number of classes (K).
+    /// What is asked of an image, at least one task. Plain classification is a single one.
+    fn tasks(&self) -> &[Task];
+
+    /// Names of the first task's categories: the classes, where there is one task.
+    fn class_names(&self) -> &[String] {
+        self.tasks().first().map_or(&[], |task| &task.categories)
+    }
+
+    /// Number of the first task's categories (K).
     fn num_classes(&self) -> usize {
         self.class_names().len()
     }
-
-    /// Names of the classes, in the order of their labels.
-    fn class_names(&self) -> &[String];
 
     /// The sample at `index`.
     ///
@@ -53,11 +82,23 @@ pub trait Dataset: Send + Sync {
     /// the error names the file.
     fn get(&self, index: usize) -> Result<Sample>;
 
-    /// The class of the sample at `index`: what [`get`](Self::get) gives, without reading the image.
+    /// The labels of the sample at `index`, one for each task: what [`get`](Self::get) gives,
+    /// without reading the image.
     ///
     /// # Errors
     /// If `index` is not below [`len`](Self::len).
-    fn label(&self, index: usize) -> Result<u32>;
+    fn labels(&self, index: usize) -> Result<Vec<u32>>;
+
+    /// The first of [`labels`](Self::labels): the class, where there is one task.
+    ///
+    /// # Errors
+    /// As [`labels`](Self::labels), and if there is none.
+    fn label(&self, index: usize) -> Result<u32> {
+        self.labels(index)?.first().copied().ok_or_else(|| Error::Sample {
+            sample: index,
+            reason: "no label; expected one for each task".to_owned(),
+        })
+    }
 }
 
 /// Mean and standard deviation of each channel, of pixels scaled to 0..1.
@@ -93,14 +134,14 @@ pub struct Splits {
     pub name: String,
     /// What is trained on.
     pub train: Arc<dyn Dataset>,
-    /// What is evaluated on; the same classes.
+    /// What is evaluated on; the same tasks.
     pub test: Arc<dyn Dataset>,
     /// How pixels are normalised.
     pub stats: Normalisation,
     /// How an image is brought to the network's size.
     pub fit: Fit,
-    /// Side of the square image that suits the dataset, when the network does not say.
-    pub image_size: usize,
+    /// The image size that suits the dataset. A network made for another takes its shape from here.
+    pub image_size: Size,
 }
 
 impl Splits {
@@ -108,7 +149,7 @@ impl Splits {
     /// files; a class that has fewer keeps them all. A view: no image is copied or read.
     ///
     /// # Errors
-    /// If `n` is 0, or a label cannot be had.
+    /// If `n` is 0, a label cannot be had, or there are several tasks.
     pub fn first_per_class(&self, n: usize) -> Result<Self> {
         Ok(Self { train: Arc::new(Subset::first_per_class(&self.train, n)?), ..self.clone() })
     }
@@ -120,6 +161,7 @@ impl std::fmt::Debug for Splits {
             .field("name", &self.name)
             .field("train", &self.train.len())
             .field("test", &self.test.len())
+            .field("tasks", &self.train.tasks().len())
             .field("classes", &self.train.num_classes())
             .field("stats", &self.stats)
             .field("fit", &self.fit)

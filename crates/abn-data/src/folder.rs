@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::dataset::{Dataset, Normalisation, Sample, Splits};
+use crate::dataset::{Dataset, Normalisation, Sample, Splits, Task};
 use crate::decode::read_image;
 use crate::error::{Error, Result};
 use crate::listing::{class_folders, images_in};
@@ -20,7 +20,7 @@ const HELD_OUT: usize = 5;
 /// Images are decoded when they are asked for. Only the paths are held in memory.
 #[derive(Clone, Debug)]
 pub struct FolderDataset {
-    class_names: Vec<String>,
+    tasks: [Task; 1],
     files: Vec<(PathBuf, u32)>,
 }
 
@@ -59,7 +59,7 @@ impl FolderDataset {
     pub fn from_files(class_names: Vec<String>, files: Vec<(PathBuf, u32)>) -> Result<Self> {
         let classes = class_names.len();
         match files.iter().position(|(_, label)| *label as usize >= classes) {
-            None => Ok(Self { class_names, files }),
+            None => Ok(Self { tasks: [Task::classes(class_names)], files }),
             Some(sample) => {
                 let (path, label) = files[sample].clone();
                 Err(Error::Label { path, sample, label, classes })
@@ -86,7 +86,7 @@ impl FolderDataset {
             let images = images_in(&root.join(folder))?;
             files.extend(images.into_iter().map(|path| (path, label)));
         }
-        Ok(Self { class_names, files })
+        Ok(Self { tasks: [Task::classes(class_names)], files })
     }
 }
 
@@ -95,17 +95,17 @@ impl Dataset for FolderDataset {
         self.files.len()
     }
 
-    fn class_names(&self) -> &[String] {
-        &self.class_names
+    fn tasks(&self) -> &[Task] {
+        &self.tasks
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
         let (path, label) = self.file(index)?;
-        Ok(Sample { image: read_image(path)?, label: *label })
+        Ok(Sample { image: read_image(path)?, labels: vec![*label] })
     }
 
-    fn label(&self, index: usize) -> Result<u32> {
-        Ok(self.file(index)?.1)
+    fn labels(&self, index: usize) -> Result<Vec<u32>> {
+        Ok(vec![self.file(index)?.1])
     }
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn splits(root: &Path) -> Result<Splits> {
     let (train, test) = match split_folders(root)? {
         Some((train, test)) => {
             let train = FolderDataset::open(&train)?;
-            let test = FolderDataset::open_with_classes(&test, &train.class_names)?;
+            let test = FolderDataset::open_with_classes(&test, train.class_names())?;
             (Arc::new(train) as Arc<dyn Dataset>, Arc::new(test) as Arc<dyn Dataset>)
         }
         None => held_out(root)?,
@@ -126,7 +126,7 @@ pub(crate) fn splits(root: &Path) -> Result<Splits> {
         test,
         stats: Normalisation::IMAGENET,
         fit: Fit::Resize,
-        image_size: IMAGE_SIZE,
+        image_size: IMAGE_SIZE.into(),
     })
 }
 
@@ -156,7 +156,7 @@ fn split_folders(root: &Path) -> Result<Option<(PathBuf, PathBuf)>> {
 /// changes no other.
 fn held_out(root: &Path) -> Result<(Arc<dyn Dataset>, Arc<dyn Dataset>)> {
     let all = FolderDataset::open(root)?;
-    let mut counts = vec![0; all.class_names.len()];
+    let mut counts = vec![0; all.num_classes()];
     let (mut train, mut test) = (Vec::new(), Vec::new());
     for (index, (_, label)) in all.files.iter().enumerate() {
         let count = &mut counts[*label as usize];

@@ -48,7 +48,7 @@ pub(crate) fn splits(folder: Option<&Path>) -> Result<Splits> {
         test: Arc::new(FolderDataset::from_files(wnids, test)?),
         stats: Normalisation::IMAGENET,
         fit: Fit::Resize,
-        image_size: IMAGE_SIZE,
+        image_size: IMAGE_SIZE.into(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Image classification datasets, and a loader that turns them into normalised batches.
+//! Datasets of images with one label or several, and a loader that turns them into normalised batches.
 //!
 //! Everything here lives on the host: a batch is a `Vec<f32>`, and what device it goes to is the
 //! caller's business. The crate knows no tensor library, no network and no training loop.
@@ -41,13 +41,14 @@ mod places;
 pub mod planted;
 mod resize;
 pub mod rng;
+mod size;
 mod subset;
 mod svhn;
 #[cfg(test)]
 mod testing;
 mod transform;
 
-pub use dataset::{Dataset, Image, Normalisation, Sample, Splits};
+pub use dataset::{Dataset, Image, Normalisation, Sample, Splits, Task};
 pub use decode::read_image;
 pub use error::{Error, Result};
 pub use fashion_mnist::{CLASSES as FASHION_MNIST_CLASSES, SUBSET_PER_CLASS};
@@ -56,5 +57,6 @@ pub use loader::{Batch, Loader, LoaderConfig};
 pub use memory::MemoryDataset;
 pub use open::{DATASETS, DatasetInfo, open};
 pub use resize::resize;
+pub use size::Size;
 pub use subset::Subset;
 pub use transform::{Fit, Transform};

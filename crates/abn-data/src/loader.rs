@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 
 use rayon::prelude::*;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Task};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, epoch_order};
+use crate::size::Size;
 use crate::transform::{CHANNELS, Fit, Transform};
 
 /// What a [`Loader`] does with a dataset.
@@ -50,8 +51,10 @@ impl Default for LoaderConfig {
 pub struct Batch {
     /// The images, of `shape`.
     pub images: Vec<f32>,
-    /// The class of each.
+    /// The category of each in each task, (N, T): an image's labels lie together.
     pub labels: Vec<u32>,
+    /// Number of tasks (T).
+    pub tasks: usize,
     /// The position in the dataset of each.
     pub indices: Vec<usize>,
     /// (N, 3, H, W).
@@ -76,7 +79,7 @@ impl Loader {
     /// Begins to prepare the batches.
     ///
     /// # Errors
-    /// If the batch size is 0, the dataset is empty, or no thread can be had.
+    /// If the batch size is 0, the dataset is empty or has no task, or no thread can be had.
     pub fn new(
         dataset: Arc<dyn Dataset>,
         transform: Transform,
@@ -89,6 +92,9 @@ impl Loader {
         let len = dataset.len();
         if len == 0 {
             return Err(Error::Config("a dataset without samples".to_owned()));
+        }
+        if dataset.tasks().is_empty() {
+            return Err(Error::Config("a dataset without tasks".to_owned()));
         }
         let batches = if drop_last { len / batch_size } else { len.div_ceil(batch_size) };
         let order = if shuffle { epoch_order(len, seed, epoch) } else { (0..len).collect() };
@@ -161,52 +167,66 @@ fn batch(
 ) -> Result<Batch> {
     let image_len = transform.output_len();
     let mut images = vec![0.0; indices.len() * image_len];
-    let mut labels = vec![0; indices.len()];
+    let tasks = dataset.tasks().len();
+    let mut labels = vec![0; indices.len() * tasks];
     // How many images a thread takes at a time. Photographs take milliseconds each, so at a batch's
     // end no thread may have several left; a small image takes less than handing it to a thread.
-    let (shortest, longest) = if transform.fit == Fit::Resize { (1, 1) } else { (8, usize::MAX) };
+    let (shortest, longest) = if transform.fit == Fit::Pad { (8, usize::MAX) } else { (1, 1) };
     let errors: Vec<Option<Error>> = images
         .par_chunks_exact_mut(image_len)
-        .zip(&mut labels)
+        .zip(labels.par_chunks_exact_mut(tasks))
         .zip(indices)
         .with_min_len(shortest)
         .with_max_len(longest)
-        .map(|((image, label), &index)| {
-            let result = sample(dataset, transform, config, index, image);
-            result.map(|l| *label = l).err()
+        .map(|((image, labels), &index)| {
+            sample(dataset, transform, config, index, image, labels).err()
         })
         .collect();
     // The first in the batch's order, whichever thread met one first.
     if let Some(error) = errors.into_iter().flatten().next() {
         return Err(error);
     }
-    let size = transform.image_size;
-    let shape = [indices.len(), CHANNELS, size, size];
-    Ok(Batch { images, labels, indices: indices.to_vec(), shape })
+    let Size { height, width } = transform.image_size;
+    let shape = [indices.len(), CHANNELS, height, width];
+    Ok(Batch { images, labels, tasks, indices: indices.to_vec(), shape })
 }
 
-/// Writes a sample's image and returns its label.
+/// Writes a sample's image and its labels.
 fn sample(
     dataset: &dyn Dataset,
     transform: &Transform,
     config: &LoaderConfig,
     index: usize,
     image: &mut [f32],
-) -> Result<u32> {
+    labels: &mut [u32],
+) -> Result<()> {
     let sample = dataset.get(index)?;
-    let classes = dataset.num_classes();
-    if sample.label as usize >= classes {
-        let reason =
-            format!("label {} is not below the number of classes, {classes}", sample.label);
-        return Err(Error::Sample { sample: index, reason });
-    }
+    check_labels(dataset.tasks(), &sample.labels)
+        .map_err(|reason| Error::Sample { sample: index, reason })?;
+    labels.copy_from_slice(&sample.labels);
     let stream = config
         .augment
         .then(|| Stream::new(Purpose::Augment, config.seed, config.epoch, index as u64));
     transform
         .apply(&sample.image, stream, image)
-        .map_err(|e| Error::Sample { sample: index, reason: e.to_string() })?;
-    Ok(sample.label)
+        .map_err(|e| Error::Sample { sample: index, reason: e.to_string() })
+}
+
+/// One label for each task, each of one of its categories.
+fn check_labels(tasks: &[Task], labels: &[u32]) -> std::result::Result<(), String> {
+    if labels.len() != tasks.len() {
+        return Err(format!("{} labels for {} tasks", labels.len(), tasks.len()));
+    }
+    let wrong = |(task, label): &(&Task, &u32)| **label as usize >= task.categories.len();
+    let Some((task, label)) = tasks.iter().zip(labels).find(wrong) else { return Ok(()) };
+    let categories = task.categories.len();
+    Err(match tasks.len() {
+        1 => format!("label {label} is not below the number of classes, {categories}"),
+        _ => {
+            let name = &task.name;
+            format!("label {label} of `{name}` is not below its number of categories, {categories}")
+        }
+    })
 }
 
 #[cfg(test)]

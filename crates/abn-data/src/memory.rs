@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::dataset::{Dataset, Image, Sample};
+use crate::dataset::{Dataset, Image, Sample, Task};
 use crate::error::{Error, Result};
 
 /// No file of a dataset in memory may promise more images than this: twice SVHN's largest.
@@ -16,7 +16,7 @@ pub struct MemoryDataset {
     channels: usize,
     pixels: Vec<u8>,
     labels: Vec<u8>,
-    class_names: Arc<[String]>,
+    tasks: [Task; 1],
 }
 
 impl MemoryDataset {
@@ -45,7 +45,8 @@ impl MemoryDataset {
                 class_names.len()
             )));
         }
-        Ok(Self { width, height, channels, pixels, labels, class_names })
+        let tasks = [Task::classes(class_names.to_vec())];
+        Ok(Self { width, height, channels, pixels, labels, tasks })
     }
 }
 
@@ -54,20 +55,20 @@ impl Dataset for MemoryDataset {
         self.labels.len()
     }
 
-    fn class_names(&self) -> &[String] {
-        &self.class_names
+    fn tasks(&self) -> &[Task] {
+        &self.tasks
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let label = self.label(index)?;
+        let labels = self.labels(index)?;
         let Self { width, height, channels, .. } = *self;
         let bytes = width * height * channels;
         let data = self.pixels[index * bytes..(index + 1) * bytes].to_vec();
-        Ok(Sample { image: Image { width, height, channels, data }, label })
+        Ok(Sample { image: Image { width, height, channels, data }, labels })
     }
 
-    fn label(&self, index: usize) -> Result<u32> {
+    fn labels(&self, index: usize) -> Result<Vec<u32>> {
         let label = self.labels.get(index).ok_or(Error::Index { index, len: self.len() })?;
-        Ok((*label).into())
+        Ok(vec![(*label).into()])
     }
 }

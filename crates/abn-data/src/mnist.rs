@@ -62,7 +62,7 @@ pub(crate) fn splits_of(
         test: Arc::new(test),
         stats,
         fit: Fit::Pad,
-        image_size: PADDED_SIDE,
+        image_size: PADDED_SIDE.into(),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::dataset::{Dataset, Image, Normalisation, Sample, Splits};
+use crate::dataset::{Dataset, Image, Normalisation, Sample, Splits, Task};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 use crate::transform::Fit;
@@ -44,7 +44,7 @@ pub struct Planted {
     /// Keeps the splits apart.
     split: u64,
     len: usize,
-    class_names: Arc<[String]>,
+    tasks: [Task; 1],
 }
 
 impl Planted {
@@ -59,7 +59,7 @@ impl Planted {
     }
 
     fn split(split: u64, len: usize) -> Self {
-        Self { split, len, class_names: CLASSES.map(str::to_owned).into() }
+        Self { split, len, tasks: [Task::classes(CLASSES.map(str::to_owned).into())] }
     }
 
     /// The image at `index` and where its shape is.
@@ -76,7 +76,10 @@ impl Planted {
         let bounds = canvas.plant(label, &mut random);
         let data = canvas.developed(&mut random);
         Ok((
-            Sample { image: Image { width: SIDE, height: SIDE, channels: 3, data }, label },
+            Sample {
+                image: Image { width: SIDE, height: SIDE, channels: 3, data },
+                labels: vec![label],
+            },
             bounds,
         ))
     }
@@ -90,7 +93,7 @@ pub(crate) fn splits() -> Splits {
         test: Arc::new(Planted::test()),
         stats: STATS,
         fit: Fit::Pad,
-        image_size: SIDE,
+        image_size: SIDE.into(),
     }
 }
 
@@ -99,17 +102,17 @@ impl Dataset for Planted {
         self.len
     }
 
-    fn class_names(&self) -> &[String] {
-        &self.class_names
+    fn tasks(&self) -> &[Task] {
+        &self.tasks
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
         Ok(self.with_bounds(index)?.0)
     }
 
-    fn label(&self, index: usize) -> Result<u32> {
+    fn labels(&self, index: usize) -> Result<Vec<u32>> {
         match index < self.len {
-            true => Ok((index % CLASSES.len()) as u32),
+            true => Ok(vec![(index % CLASSES.len()) as u32]),
             false => Err(Error::Index { index, len: self.len }),
         }
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::dataset::{Dataset, Sample};
+use crate::dataset::{Dataset, Sample, Task};
 use crate::error::{Error, Result};
 
-/// A view of a dataset: some of its samples, with its classes. Copies no image.
+/// A view of a dataset: some of its samples, with its tasks. Copies no image.
 #[derive(Clone)]
 pub struct Subset {
     dataset: Arc<dyn Dataset>,
@@ -29,10 +29,17 @@ impl Subset {
     /// The first `n` samples of each class, in the dataset's order; all of a class that has fewer.
     ///
     /// # Errors
-    /// If `n` is 0, or a label cannot be had or is not below the number of classes.
+    /// If `n` is 0, a label cannot be had or is not below the number of classes, or there are
+    /// several tasks.
     pub fn first_per_class(dataset: &Arc<dyn Dataset>, n: usize) -> Result<Self> {
         if n == 0 {
             return Err(Error::Config("0 images of each class; expected at least 1".to_owned()));
+        }
+        if let tasks @ 2.. = dataset.tasks().len() {
+            return Err(Error::Config(format!(
+                "the first {n} images of each class were asked of a dataset of {tasks} tasks, \
+                 which has no one class for each image"
+            )));
         }
         let classes = dataset.num_classes();
         let mut counts = vec![0; classes];
@@ -72,16 +79,16 @@ impl Dataset for Subset {
         self.indices.len()
     }
 
-    fn class_names(&self) -> &[String] {
-        self.dataset.class_names()
+    fn tasks(&self) -> &[Task] {
+        self.dataset.tasks()
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
         self.dataset.get(self.whole(index)?)
     }
 
-    fn label(&self, index: usize) -> Result<u32> {
-        self.dataset.label(self.whole(index)?)
+    fn labels(&self, index: usize) -> Result<Vec<u32>> {
+        self.dataset.labels(self.whole(index)?)
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn splits(folder: Option<&Path>, extra: bool) -> Result<Splits> {
         test: Arc::new(read(&test)?),
         stats: Normalisation::SVHN,
         fit: Fit::Pad,
-        image_size: SIDE,
+        image_size: SIDE.into(),
     })
 }
 

@@ -43,7 +43,7 @@ pub fn assert_split(split: &dyn Dataset, expected: &[(usize, usize, u32)]) {
     for (index, &(seed, n, label)) in expected.iter().enumerate() {
         let sample = split.get(index).unwrap();
         assert_eq!(split.label(index).unwrap(), label, "sample {index}");
-        assert_eq!(sample.label, label, "sample {index}");
+        assert_eq!(sample.label(), label, "sample {index}");
         assert!(sample.image == image(seed, n), "sample {index} has other pixels");
     }
     assert!(split.get(expected.len()).is_err());

@@ -4,6 +4,7 @@ use crate::dataset::{Image, Normalisation};
 use crate::error::{Error, Result};
 use crate::resize::resize_window;
 use crate::rng::Stream;
+use crate::size::Size;
 
 /// Channels of a network's input.
 pub(crate) const CHANNELS: usize = 3;
@@ -17,15 +18,22 @@ const PHOTO_SIZE: usize = 128;
 pub enum Fit {
     /// Zeros on all sides. For datasets of one size: 28×28 becomes 32×32 without new pixels.
     Pad,
-    /// Resizing to a square, bilinear (smoothed where it shrinks), whatever the aspect ratio.
+    /// Resizing, bilinear (smoothed where it shrinks), whatever the aspect ratio; for photographs, to
+    /// 8/7 of the network's input, of which a window is cut out.
     Resize,
+    /// Resizing likewise, and to the network's input itself, so that nothing is cut off.
+    Whole,
+    /// Resizing by one factor, which keeps the aspect ratio, so that the network's input is just
+    /// covered; what is over on one axis is cut off.
+    Cover,
 }
 
 /// The steps from an 8-bit image to a normalised one, three channels, channels first.
 ///
-/// 1. The image is fitted to `fitted_size` × `fitted_size`.
-/// 2. A window of `image_size` × `image_size` is cut out of it, after zero-padding it by
-///    `padding` on each side: in the centre, or anywhere if augmenting.
+/// 1. The image is fitted to `fitted_size`, or with [`Fit::Cover`] to the smallest size of its own
+///    shape that covers it.
+/// 2. A window of `image_size` is cut out of it, after zero-padding it by `padding` on each side: in
+///    the centre, or anywhere if augmenting.
 /// 3. If augmenting, it is mirrored half of the time.
 /// 4. One channel is repeated to three; a pixel p becomes (p / 255 − mean) / std of its channel.
 ///
@@ -34,12 +42,12 @@ pub enum Fit {
 pub struct Transform {
     /// How an image comes to `fitted_size`.
     pub fit: Fit,
-    /// Side of the square that the window is cut from.
-    pub fitted_size: usize,
+    /// What the window is cut from.
+    pub fitted_size: Size,
     /// Zeros around that image.
     pub padding: usize,
-    /// Side of the window: the network's input.
-    pub image_size: usize,
+    /// The window: the network's input.
+    pub image_size: Size,
     /// How pixels are normalised.
     pub stats: Normalisation,
 }
@@ -47,20 +55,40 @@ pub struct Transform {
 impl Transform {
     /// The customary steps for a network of this input size.
     ///
-    /// Below 128 CIFAR's: fitted to `image_size`, 4 pixels of padding, random crop, flip.
-    /// From 128 on ImageNet's: resized to 8/7 of `image_size` (256 for 224), random crop, flip.
-    pub fn standard(fit: Fit, image_size: usize, stats: Normalisation) -> Self {
-        let (fit, fitted_size, padding) = if image_size < PHOTO_SIZE {
+    /// If its shorter side is below 128, CIFAR's: fitted to `image_size`, 4 pixels of padding, random
+    /// crop, flip. From 128 on ImageNet's: resized to 8/7 of `image_size` (256 for 224), random crop,
+    /// flip; but [`Fit::Whole`] and [`Fit::Cover`] are fitted to `image_size`, without padding.
+    pub fn standard(fit: Fit, image_size: impl Into<Size>, stats: Normalisation) -> Self {
+        let image_size = image_size.into();
+        let (fit, fitted_size, padding) = if image_size.shorter() < PHOTO_SIZE {
             (fit, image_size, CROP_PADDING)
+        } else if matches!(fit, Fit::Whole | Fit::Cover) {
+            (fit, image_size, 0)
         } else {
-            (Fit::Resize, image_size * 8 / 7, 0)
+            let Size { height, width } = image_size;
+            (Fit::Resize, Size { height: height * 8 / 7, width: width * 8 / 7 }, 0)
         };
         Self { fit, fitted_size, padding, image_size, stats }
     }
 
-    /// Number of floats in an image, 3 · `image_size`².
+    /// Number of floats in an image, 3 · H · W.
     pub fn output_len(&self) -> usize {
-        CHANNELS * self.image_size * self.image_size
+        CHANNELS * self.image_size.height * self.image_size.width
+    }
+
+    /// Size of an image once it is fitted, before padding: what the window is cut from.
+    pub fn fitted(&self, image: &Image) -> Size {
+        let Size { height, width } = self.fitted_size;
+        let (rows, columns) = (image.height.max(1), image.width.max(1));
+        // The longer of the two factors covers both axes; in whole numbers, rounded to the nearest.
+        let scaled = |length: usize, to: usize, of: usize| (length * to + of / 2) / of;
+        match self.fit {
+            Fit::Pad | Fit::Resize | Fit::Whole => self.fitted_size,
+            Fit::Cover if height * columns >= width * rows => {
+                Size { height, width: scaled(columns, height, rows).max(width) }
+            }
+            Fit::Cover => Size { height: scaled(rows, width, columns).max(height), width },
+        }
     }
 
     /// Writes the image's (3, H, W) floats to `output`, augmented if there is a stream for it.
@@ -70,47 +98,61 @@ impl Transform {
     /// larger than what it should be padded to, or `output` is not [`output_len`](Self::output_len) long.
     pub fn apply(&self, image: &Image, augment: Option<Stream>, output: &mut [f32]) -> Result<()> {
         self.check(image, output)?;
-        let slack = self.slack()?;
+        let fitted = self.fitted(image);
+        let slack = self.slack(fitted)?;
         let (top, left, mirror) = match augment {
-            None => (slack / 2, slack / 2, false),
+            None => (slack.height / 2, slack.width / 2, false),
             Some(mut stream) => {
-                let bound = u32::try_from(slack + 1).unwrap_or(u32::MAX);
-                let (top, left) = (stream.below(bound), stream.below(bound));
+                let bound = |slack: usize| u32::try_from(slack + 1).unwrap_or(u32::MAX);
+                let (top, left) =
+                    (stream.below(bound(slack.height)), stream.below(bound(slack.width)));
                 (top as usize, left as usize, stream.coin())
             }
         };
-        let resized = self.is_resized(image)?;
-        let side = if resized { self.fitted_size } else { image.width };
+        let resized = self.is_resized(image, fitted)?;
+        let own = Size { height: image.height, width: image.width };
+        let size = if resized { fitted } else { own };
         // Where the fitted image's first pixel lies in the window: negative if it is cut off.
-        let border = self.padding as isize + ((self.fitted_size - side) / 2) as isize;
-        let corner = (border - top as isize, border - left as isize);
+        let border = |fitted: usize, own: usize| (self.padding + (fitted - own) / 2) as isize;
+        let corner = (
+            border(fitted.height, size.height) - top as isize,
+            border(fitted.width, size.width) - left as isize,
+        );
         if !resized {
             self.write_window(image, corner, mirror, output);
             return Ok(());
         }
         // Only what the window shows of the fitted image is made.
-        let shown = |corner: isize| {
-            let range = |end: isize| end.clamp(0, side as isize) as usize;
-            range(-corner)..range(self.image_size as isize - corner)
+        let shown = |corner: isize, size: usize, window: usize| {
+            let range = |end: isize| end.clamp(0, size as isize) as usize;
+            range(-corner)..range(window as isize - corner)
         };
-        let (rows, columns) = (shown(corner.0), shown(corner.1));
+        let window = self.image_size;
+        let rows = shown(corner.0, size.height, window.height);
+        let columns = shown(corner.1, size.width, window.width);
         if rows.is_empty() || columns.is_empty() {
             let nothing = Image { width: 0, height: 0, channels: CHANNELS, data: Vec::new() };
             self.write_window(&nothing, (0, 0), mirror, output);
             return Ok(());
         }
-        let part = resize_window(image, (side, side), (rows, columns))?;
+        let part = resize_window(image, (size.height, size.width), (rows, columns))?;
         self.write_window(&part, (corner.0.max(0), corner.1.max(0)), mirror, output);
         Ok(())
     }
 
-    /// How far the window can move.
-    fn slack(&self) -> Result<usize> {
-        (self.fitted_size + 2 * self.padding).checked_sub(self.image_size).ok_or_else(|| {
-            Error::Config(format!(
-                "a window of {} does not fit images of {} padded by {}",
-                self.image_size, self.fitted_size, self.padding
-            ))
+    /// How far the window can move, down and across.
+    fn slack(&self, fitted: Size) -> Result<Size> {
+        let along = |fitted: usize, window: usize| {
+            (fitted + 2 * self.padding).checked_sub(window).ok_or_else(|| {
+                Error::Config(format!(
+                    "a window of {} does not fit images of {fitted} padded by {}",
+                    window, self.padding
+                ))
+            })
+        };
+        Ok(Size {
+            height: along(fitted.height, self.image_size.height)?,
+            width: along(fitted.width, self.image_size.width)?,
         })
     }
 
@@ -128,20 +170,22 @@ impl Transform {
         Err(Error::Config(reason))
     }
 
-    /// Whether the image must be resized to `fitted_size`, rather than padded if need be.
-    fn is_resized(&self, image: &Image) -> Result<bool> {
-        let side = self.fitted_size;
+    /// Whether the image must be resized to `fitted`, rather than padded if need be.
+    fn is_resized(&self, image: &Image, fitted: Size) -> Result<bool> {
         let (width, height) = (image.width, image.height);
-        if (width, height) == (side, side) {
+        if (height, width) == (fitted.height, fitted.width) {
             return Ok(false);
         }
+        let even = |side: usize, to: usize| side <= to && (to - side).is_multiple_of(2);
         match self.fit {
-            Fit::Resize => Ok(true),
-            Fit::Pad if width == height && width < side && (side - width).is_multiple_of(2) => {
+            Fit::Resize | Fit::Whole | Fit::Cover => Ok(true),
+            Fit::Pad
+                if width == height && even(height, fitted.height) && even(width, fitted.width) =>
+            {
                 Ok(false)
             }
             Fit::Pad => Err(Error::Config(format!(
-                "an image of {height}×{width} cannot be zero-padded evenly to {side}×{side}"
+                "an image of {height}×{width} cannot be zero-padded evenly to {fitted}"
             ))),
         }
     }
@@ -155,21 +199,21 @@ impl Transform {
         mirror: bool,
         output: &mut [f32],
     ) {
-        let size = self.image_size;
-        let visible = |corner: isize, len: usize| {
-            let first = corner.clamp(0, size as isize) as usize;
-            let last = (corner + len as isize).clamp(0, size as isize) as usize;
-            first..last
+        let Size { height, width } = self.image_size;
+        let visible = |corner: isize, len: usize, window: usize| {
+            let within = |end: isize| end.clamp(0, window as isize) as usize;
+            within(corner)..within(corner + len as isize)
         };
-        let (rows, columns) = (visible(corner.0, image.height), visible(corner.1, image.width));
+        let rows = visible(corner.0, image.height, height);
+        let columns = visible(corner.1, image.width, width);
         let first = |at: usize, corner: isize| (at as isize - corner) as usize;
-        for (channel, plane) in output.chunks_exact_mut(size * size).enumerate() {
+        for (channel, plane) in output.chunks_exact_mut(height * width).enumerate() {
             // (p / 255 − mean) / std of every p: looking it up is quicker than converting.
             let (mean, std) = (self.stats.mean[channel], self.stats.std[channel]);
             let (scale, offset) = (1.0 / (255.0 * std), -mean / std);
             let normalised: [f32; 256] = std::array::from_fn(|p| p as f32 * scale + offset);
             let channel = if image.channels == 1 { 0 } else { channel };
-            for (y, row) in plane.chunks_exact_mut(size).enumerate() {
+            for (y, row) in plane.chunks_exact_mut(width).enumerate() {
                 if !rows.contains(&y) || columns.is_empty() {
                     row.fill(offset);
                     continue;

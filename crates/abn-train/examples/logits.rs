@@ -15,9 +15,12 @@ use candle_core::{Device, Tensor};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let run = std::env::args().nth(1).ok_or("expected the folder of a run")?;
     let run = Run::open(Path::new(&run))?;
-    let size = run.card.input.size;
-    let pixels = (0..2 * 3 * size * size).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
-    let images = Tensor::from_vec(pixels, (2, 3, size, size), &Device::Cpu)?;
+    let size = run.card.input.image_size();
+    let shape = (2, 3, size.height, size.width);
+    let pixels = (0..2 * 3 * size.height * size.width)
+        .map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0)
+        .collect();
+    let images = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
     let output = no_grad(|| run.model.forward(&Tracked::constant(images), Mode::Eval))?;
     let attention = match &output.attention {
         Some(attention) => Some(attention.logits.value().to_vec2::<f32>()?),
@@ -30,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "model": run.card.recipe.model,
             "variant": run.card.recipe.variant.to_string(),
             "classes": run.card.classes.len(),
-            "image_size": size,
+            "image_size": size.shorter(),
             "logits": logits,
             "attention_logits": attention,
         })

@@ -2,8 +2,9 @@
 
 use abn_backbones::{BuildOptions, Cost};
 use abn_core::{Classifier, ParamStore};
-use abn_data::{Dataset, Fit, Image, Normalisation, Splits, Transform};
-use candle_core::{Device, Tensor};
+use abn_data::{Dataset, Fit, Image, Normalisation, Size, Splits, Transform};
+use abn_explain::pictures::Reach;
+use candle_core::{DType, Device, Tensor};
 use image::imageops::{FilterType, resize};
 use serde::{Deserialize, Serialize};
 
@@ -23,35 +24,92 @@ pub struct Card {
 /// How images are prepared for a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Input {
-    /// Side of the square input, in pixels.
+    /// Side of the square input, or height of another, in pixels.
     pub size: usize,
+    /// Its width, if it is no square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
     /// If images are zero-padded to the input: their side before, in pixels. Otherwise they are
     /// resized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padded_from: Option<usize>,
+    /// How images are resized, if not to a square of which the network's is cut out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resized: Option<Resized>,
     /// Mean of each channel, in 0 to 1.
     pub mean: [f32; 3],
     /// Standard deviation of each channel, in 0 to 1.
     pub std: [f32; 3],
 }
 
+/// How images are resized to a network's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resized {
+    /// [`Fit::Whole`].
+    Whole,
+    /// [`Fit::Cover`].
+    Cover,
+}
+
+impl Input {
+    /// Square images, resized.
+    pub fn square(size: usize, mean: [f32; 3], std: [f32; 3]) -> Self {
+        Self { size, width: None, padded_from: None, resized: None, mean, std }
+    }
+
+    /// The input's size.
+    pub fn image_size(&self) -> Size {
+        Size { height: self.size, width: self.width.unwrap_or(self.size) }
+    }
+
+    /// `count` images of zeros (count, 3, H, W).
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn zeros(&self, count: usize) -> Result<Tensor> {
+        let Size { height, width } = self.image_size();
+        Ok(Tensor::zeros((count, 3, height, width), DType::F32, &Device::Cpu)?)
+    }
+}
+
 impl Card {
     /// The card of a network that a recipe trains on a dataset.
     ///
     /// # Errors
-    /// If the recipe's model is not known, or the dataset's first image cannot be read.
+    /// If the recipe's model is not known, the dataset has several tasks, or its first image cannot
+    /// be read.
     pub fn new(recipe: &Recipe, data: &Splits) -> Result<Self> {
-        let size = abn_backbones::find(&recipe.model)?.image_size();
+        if let tasks @ 2.. = data.train.tasks().len() {
+            let (model, name) = (&recipe.model, &data.name);
+            return Err(Error::Invalid(format!(
+                "{name} has {tasks} tasks; a {model} ({}) answers one",
+                recipe.variant
+            )));
+        }
+        let size = recipe.input_size(data.image_size)?;
         let transform = Transform::standard(data.fit, size, data.stats);
         let padded_from = match transform.fit {
             Fit::Pad => Some(data.train.get(0)?.image.width),
-            Fit::Resize => None,
+            Fit::Resize | Fit::Whole | Fit::Cover => None,
+        };
+        let resized = match transform.fit {
+            Fit::Pad | Fit::Resize => None,
+            Fit::Whole => Some(Resized::Whole),
+            Fit::Cover => Some(Resized::Cover),
         };
         let Normalisation { mean, std } = data.stats;
         Ok(Self {
             recipe: recipe.identity(),
             classes: data.train.class_names().to_vec(),
-            input: Input { size, padded_from, mean, std },
+            input: Input {
+                size: size.height,
+                width: (size.width != size.height).then_some(size.width),
+                padded_from,
+                resized,
+                mean,
+                std,
+            },
         })
     }
 
@@ -76,7 +134,8 @@ impl Card {
     /// If the recipe's model is not known.
     pub fn cost(&self) -> Result<Cost> {
         let spec = abn_backbones::find(&self.recipe.model)?;
-        Ok(spec.cost_with(self.recipe.variant, &self.options())?)
+        let Size { height, width } = self.input.image_size();
+        Ok(spec.cost_at(self.recipe.variant, &self.options(), (height, width))?)
     }
 
     fn options(&self) -> BuildOptions {
@@ -91,9 +150,14 @@ impl Card {
 
     /// The steps from a dataset's image to the network's input.
     pub fn transform(&self) -> Transform {
-        let Input { size, padded_from, mean, std } = self.input;
-        let fit = if padded_from.is_some() { Fit::Pad } else { Fit::Resize };
-        Transform::standard(fit, size, Normalisation { mean, std })
+        let Input { padded_from, resized, mean, std, .. } = self.input;
+        let fit = match resized {
+            Some(Resized::Whole) => Fit::Whole,
+            Some(Resized::Cover) => Fit::Cover,
+            None if padded_from.is_some() => Fit::Pad,
+            None => Fit::Resize,
+        };
+        Transform::standard(fit, self.input.image_size(), Normalisation { mean, std })
     }
 
     /// Names for `count` classes that nobody has named: their numbers.
@@ -126,7 +190,7 @@ impl Card {
         }
     }
 
-    /// Images of any size as the network's inputs (N, 3, size, size), and how far each input
+    /// Images of any size as the network's inputs (N, 3, H, W), and how far each input
     /// reaches over its image, as [`prepare`](Self::prepare) tells.
     ///
     /// # Errors
@@ -134,28 +198,30 @@ impl Card {
     pub fn inputs<'a>(
         &self,
         images: impl IntoIterator<Item = &'a Image>,
-    ) -> Result<(Tensor, Vec<f32>)> {
-        let (size, mut inputs, mut reaches) = (self.input.size, Vec::new(), Vec::new());
+    ) -> Result<(Tensor, Vec<Reach>)> {
+        let Size { height, width } = self.input.image_size();
+        let (mut inputs, mut reaches) = (Vec::new(), Vec::new());
         for image in images {
             let (input, reach) = self.prepare(image)?;
             inputs.extend(input);
             reaches.push(reach);
         }
-        let shape = (reaches.len(), 3, size, size);
+        let shape = (reaches.len(), 3, height, width);
         Ok((Tensor::from_vec(inputs, shape, &Device::Cpu)?, reaches))
     }
 
-    /// An image of any size as the network's input, (3, size, size), and how far the input
+    /// An image of any size as the network's input, (3, H, W), and how far the input
     /// reaches over the image: the ratio of their sides.
     ///
     /// An image of another size than the dataset's is resized first.
     ///
     /// # Errors
     /// If the image's bytes do not fit its size.
-    pub fn prepare(&self, image: &Image) -> Result<(Vec<f32>, f32)> {
+    pub fn prepare(&self, image: &Image) -> Result<(Vec<f32>, Reach)> {
         let transform = self.transform();
+        let size = self.input.image_size();
         let resized = match self.input.padded_from {
-            Some(side) if image.width != self.input.size || image.height != self.input.size => {
+            Some(side) if (image.height, image.width) != (size.height, size.width) => {
                 Some(resized(image, side)?)
             }
             _ => None,
@@ -163,11 +229,15 @@ impl Card {
         let image = resized.as_ref().unwrap_or(image);
         let mut input = vec![0.0; transform.output_len()];
         transform.apply(image, None, &mut input)?;
-        let side = match transform.fit {
-            Fit::Pad => image.width,
-            Fit::Resize => transform.fitted_size,
+        let fitted = match transform.fit {
+            Fit::Pad => Size { height: image.height, width: image.width },
+            Fit::Resize | Fit::Whole | Fit::Cover => transform.fitted(image),
         };
-        Ok((input, self.input.size as f32 / side as f32))
+        let reach = Reach {
+            width: size.width as f32 / fitted.width as f32,
+            height: size.height as f32 / fitted.height as f32,
+        };
+        Ok((input, reach))
     }
 }
 

@@ -239,7 +239,7 @@ mod tests {
         for spec in abn_backbones::catalogue() {
             let shapes = |variant| {
                 let recipe = Recipe { model: spec.name().into(), variant, ..Recipe::default() };
-                let input = Input { size: 32, padded_from: None, mean: [0.0; 3], std: [1.0; 3] };
+                let input = Input::square(32, [0.0; 3], [1.0; 3]);
                 let card = Card { recipe, classes: Card::numbered_classes(10), input };
                 let store = ParamStore::shapes_only();
                 card.build(&store).unwrap();

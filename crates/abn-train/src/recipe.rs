@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use abn_backbones::Variant;
 use abn_core::{Mechanism, Preset};
+use abn_data::Size;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
@@ -47,6 +48,10 @@ pub struct Recipe {
     /// whole. Default: none, which takes all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images_per_class: Option<usize>,
+    /// Shorter side of the network's input in pixels; its shape is that of the dataset's images.
+    /// Default: none, which takes the side that the network is made for, 32 or 224.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
     /// Passes over the training set. Default: 10.
     pub epochs: usize,
     /// Images per step; the last step of an epoch takes what remains. Default: 64.
@@ -120,6 +125,7 @@ impl Default for Recipe {
             dataset: "fashion-mnist-mini".into(),
             data_dir: None,
             images_per_class: None,
+            image_size: None,
             epochs: 10,
             batch_size: 64,
             accumulate: 1,
@@ -170,7 +176,7 @@ pub(crate) struct Invalid {
 
 impl Recipe {
     /// Every key a recipe may have.
-    pub const KEYS: [&str; 26] = [
+    pub const KEYS: [&str; 27] = [
         "model",
         "variant",
         "mechanism",
@@ -178,6 +184,7 @@ impl Recipe {
         "dataset",
         "data_dir",
         "images_per_class",
+        "image_size",
         "epochs",
         "batch_size",
         "accumulate",
@@ -279,6 +286,10 @@ impl Recipe {
                 return invalid(key, "must be at least 1, is 0".into());
             }
         }
+        // Smaller ones leave the deeper networks without a pixel, larger ones no memory.
+        if let Some(size) = self.image_size.filter(|size| !(16..=4096).contains(size)) {
+            return invalid("image_size", format!("must be in 16 to 4096, is {size}"));
+        }
         if !self.batch_size.is_multiple_of(self.accumulate) {
             let (parts, images) = (self.accumulate, self.batch_size);
             return invalid("accumulate", format!("must divide batch_size, {images}, is {parts}"));
@@ -344,6 +355,18 @@ impl Recipe {
             return invalid("seed", format!("must be below 2^63, is {}", self.seed));
         }
         Ok(())
+    }
+
+    /// Size of the network's input, for a dataset of images of this shape.
+    ///
+    /// # Errors
+    /// If the model is not known.
+    pub fn input_size(&self, shape: Size) -> Result<Size> {
+        let side = match self.image_size {
+            Some(side) => side,
+            None => abn_backbones::find(&self.model)?.image_size(),
+        };
+        Ok(shape.with_shorter(side))
     }
 
     /// The recipe as TOML, every key with its value.
@@ -449,6 +472,7 @@ mod tests {
             dropout: Some(0.3),
             ema_decay: Some(0.99),
             images_per_class: Some(5),
+            image_size: Some(64),
             init: Some("w.pth".into()),
             init_sha256: Some("0a".repeat(32)),
             ..Recipe::default()
@@ -527,12 +551,22 @@ mod tests {
             ("ema_decay = 1.0", "ema_decay"),
             ("preset = \"figure\"", "preset"),
             ("images_per_class = 0", "images_per_class"),
+            ("image_size = 8", "image_size"),
             ("model = \"resnet21\"", "model"),
             ("dataset = \"fashion-mnist-mimi\"", "dataset"),
         ] {
             let said = message(text);
             assert!(said.contains(&format!("key {key:?}")), "{text}: {said}");
         }
+    }
+
+    #[test]
+    fn the_input_has_the_networks_shorter_side_and_the_datasets_shape() {
+        let cars = Size { height: 224, width: 323 };
+        let size = |text: &str, shape| parse(text).unwrap().input_size(shape).unwrap();
+        assert_eq!(size("", 224.into()), 32.into());
+        assert_eq!(size("model = \"vgg16\"", cars), cars);
+        assert_eq!(size("image_size = 64", cars), Size { height: 64, width: 92 });
     }
 
     #[test]

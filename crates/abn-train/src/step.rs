@@ -115,6 +115,7 @@ mod tests {
         Batch {
             images: range.clone().flat_map(|n| (0..12).map(move |i| pixel(n * 12 + i))).collect(),
             labels: range.clone().map(|n| (n * 5 % 3) as u32).collect(),
+            tasks: 1,
             shape: [range.len(), 3, 2, 2],
             indices: range.collect(),
         }

@@ -28,7 +28,7 @@ fn assert_same(ours: &dyn Dataset, images: &Tensor, labels: &Tensor) -> Result<(
     assert_eq!(ours.len(), labels.len());
     for (index, label) in labels.into_iter().enumerate() {
         let sample = ours.get(index)?;
-        assert_eq!(sample.label, u32::from(label), "sample {index}");
+        assert_eq!(sample.label(), u32::from(label), "sample {index}");
         let image = images.get(index)?.flatten_all()?.to_vec1::<f32>()?;
         let channels = sample.image.channels;
         assert_eq!(image.len(), sample.image.data.len());

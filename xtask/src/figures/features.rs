@@ -29,7 +29,7 @@ pub struct Layout {
 
 /// Lays out the features of the last feature map, averaged over its pixels.
 pub fn lay_out(network: &Network, samples: &[(usize, Sample)]) -> Result<Layout> {
-    let labels: Vec<_> = samples.iter().map(|(_, sample)| sample.label).collect();
+    let labels: Vec<_> = samples.iter().map(|(_, sample)| sample.label()).collect();
     let images: Vec<_> = samples.iter().map(|(_, sample)| sample.clone()).collect();
     let features = network.features(&network.ask(&images)?.inputs)?;
     let points = Tsne::default().embed(&features)?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use abn_backbones::Variant;
 use abn_core::{Features, Mode};
 use abn_data::Sample;
+use abn_explain::pictures::Reach;
 use abn_explain::{Explain, Method, RandomMap};
 use abn_ops::{Tracked, no_grad};
 use abn_train::{Run, RunFolder};
@@ -32,8 +33,8 @@ pub struct Asked {
     pub answers: Vec<u32>,
     /// Probability of each class.
     pub probabilities: Vec<Vec<f32>>,
-    /// Side of what the network sees over the image's.
-    pub reaches: Vec<f32>,
+    /// How far what the network sees reaches over each image.
+    pub reaches: Vec<Reach>,
 }
 
 /// A method's maps of a batch.

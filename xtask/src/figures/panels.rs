@@ -65,9 +65,9 @@ pub fn draw(row: &Row, samples: &[(usize, Sample)]) -> Result<Option<(Panels, Ve
     let (mut told, mut pictures) = (Vec::new(), Vec::new());
     for (i, (index, sample)) in samples.iter().enumerate() {
         let answer = asked.answers[i] as usize;
-        let (truth, predicted) = (&classes[sample.label as usize], &classes[answer]);
+        let (truth, predicted) = (&classes[sample.label() as usize], &classes[answer]);
         let probability = asked.probabilities[i][answer];
-        let of_truth = asked.probabilities[i][sample.label as usize];
+        let of_truth = asked.probabilities[i][sample.label() as usize];
         let panel = Panel {
             image: picture(&sample.image)?,
             views: views
@@ -76,7 +76,7 @@ pub fn draw(row: &Row, samples: &[(usize, Sample)]) -> Result<Option<(Panels, Ve
                 .collect(),
             caption: Caption::new(predicted, probability).truth(truth, of_truth),
         };
-        let right = answer == sample.label as usize;
+        let right = answer == sample.label() as usize;
         let percent = 100.0 * probability;
         let mut flat = String::new();
         for View { title, shown } in &panel.views {

@@ -80,9 +80,9 @@ pub fn play(network: &Network) -> Result<Pointing> {
     let samples: Vec<Sample> = planted.iter().map(|(sample, _)| sample.clone()).collect();
     let asked = network.ask(&samples)?;
     let right: Vec<_> =
-        (0..samples.len()).filter(|&i| asked.answers[i] == samples[i].label).collect();
+        (0..samples.len()).filter(|&i| asked.answers[i] == samples[i].label()).collect();
     let inputs = rows(&asked.inputs, &right)?;
-    let classes: Vec<_> = right.iter().map(|&i| samples[i].label).collect();
+    let classes: Vec<_> = right.iter().map(|&i| samples[i].label()).collect();
     let regions: Vec<_> = right.iter().map(|&i| region(planted[i].1)).collect();
     let (_, _, height, width) = inputs.dims4()?;
     let (mut methods, mut controls) = (Vec::<Pointed>::new(), Vec::new());

@@ -30,7 +30,7 @@ fn the_binary_form_is_read_pixel_for_pixel() {
         assert_eq!(cifar.train.class_names()[..2], ["airplane", "automobile"]);
         assert_eq!(
             (cifar.stats, cifar.fit, cifar.image_size),
-            (Normalisation::CIFAR, Fit::Pad, 32)
+            (Normalisation::CIFAR, Fit::Pad, 32.into())
         );
     }
     let root = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ fn classes_and_images_come_sorted() {
         .collect();
     assert_eq!(files, [("a/x.jpeg", 0), ("a/y.JPG", 0), ("b/10.PNG", 1), ("b/2.png", 1)]);
     let sample = data.get(3).unwrap();
-    assert_eq!(sample.label, 1);
+    assert_eq!(sample.label(), 1);
     assert_eq!(
         sample.image,
         Image { width: 3, height: 2, channels: 3, data: [10, 20, 30].repeat(6) }
@@ -54,7 +54,7 @@ fn splits_share_the_training_labels() {
     let splits = splits(root.path()).unwrap();
     assert_eq!(splits.train.num_classes(), 3);
     assert_eq!(splits.test.num_classes(), 3);
-    assert_eq!(splits.test.get(0).unwrap().label, 2);
+    assert_eq!(splits.test.get(0).unwrap().label(), 2);
     let root = folder(&["train/a/1.png", "val/a/1.png"]);
     assert_eq!(super::splits(root.path()).unwrap().test.len(), 1);
 }

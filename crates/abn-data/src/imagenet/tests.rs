@@ -38,8 +38,8 @@ fn root() -> TempDir {
 fn samples(split: &dyn crate::Dataset) -> Vec<(u8, u32)> {
     let sample = |index| {
         let sample = split.get(index).unwrap();
-        assert_eq!(split.label(index).unwrap(), sample.label);
-        (sample.image.data[0], sample.label)
+        assert_eq!(split.label(index).unwrap(), sample.label());
+        (sample.image.data[0], sample.label())
     };
     (0..split.len()).map(sample).collect()
 }
@@ -53,7 +53,7 @@ fn class_folders_are_read_as_torchvision_lays_them_out() {
     assert_eq!(imagenet.train.class_names(), ["n01440764", "n01443537", "n02119789"]);
     assert_eq!(samples(&*imagenet.train), [(0, 0), (1, 0), (0, 1), (0, 2), (1, 2), (2, 2)]);
     assert_eq!(samples(&*imagenet.test), [(8, 0), (9, 2)]);
-    assert_eq!((imagenet.fit, imagenet.image_size), (Fit::Resize, 224));
+    assert_eq!((imagenet.fit, imagenet.image_size), (Fit::Resize, 224.into()));
     assert_eq!(imagenet.stats, Normalisation::IMAGENET);
 }
 

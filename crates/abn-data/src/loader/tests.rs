@@ -132,16 +132,20 @@ fn a_bad_image_is_the_last_item_and_names_the_file() {
 
 /// Counts what is asked of it.
 struct Counting {
-    names: Vec<String>,
+    tasks: Vec<Task>,
     asked: AtomicUsize,
     panics_at: usize,
-    label: u32,
+    labels: Vec<u32>,
 }
 
 impl Counting {
     fn new(panics_at: usize, label: u32) -> Arc<Self> {
-        let names = vec!["only".to_owned()];
-        Arc::new(Self { names, asked: AtomicUsize::new(0), panics_at, label })
+        let task = Task::classes(vec!["only".to_owned()]);
+        Self::of_tasks(vec![task], vec![label], panics_at)
+    }
+
+    fn of_tasks(tasks: Vec<Task>, labels: Vec<u32>, panics_at: usize) -> Arc<Self> {
+        Arc::new(Self { tasks, asked: AtomicUsize::new(0), panics_at, labels })
     }
 }
 
@@ -149,18 +153,53 @@ impl Dataset for Counting {
     fn len(&self) -> usize {
         1000
     }
-    fn class_names(&self) -> &[String] {
-        &self.names
+    fn tasks(&self) -> &[Task] {
+        &self.tasks
     }
     fn get(&self, index: usize) -> Result<Sample> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         assert_ne!(index, self.panics_at, "a bug in a dataset");
         let image = Image { width: 28, height: 28, channels: 1, data: vec![0; 784] };
-        Ok(Sample { image, label: self.label })
+        Ok(Sample { image, labels: self.labels(index)? })
     }
-    fn label(&self, _: usize) -> Result<u32> {
-        Ok(self.label)
+    fn labels(&self, _: usize) -> Result<Vec<u32>> {
+        Ok(self.labels.clone())
     }
+}
+
+fn two_tasks() -> Vec<Task> {
+    let task = |name: &str, categories: &[&str]| Task {
+        name: name.to_owned(),
+        categories: categories.iter().map(ToString::to_string).collect(),
+    };
+    vec![task("maker", &["a", "b"]), task("model", &["a1", "a2", "b1"])]
+}
+
+#[test]
+fn labels_of_several_tasks_lie_image_by_image() {
+    let data: Arc<dyn Dataset> = Counting::of_tasks(two_tasks(), vec![1, 2], usize::MAX);
+    assert_eq!((data.class_names().len(), data.num_classes(), data.label(0).unwrap()), (2, 2, 1));
+    let config = LoaderConfig { batch_size: 3, ..LoaderConfig::default() };
+    let first = Loader::new(data, transform(), config).unwrap().next().unwrap().unwrap();
+    assert_eq!((first.tasks, first.labels), (2, vec![1, 2, 1, 2, 1, 2]));
+    assert_eq!(first.shape, [3, 3, 32, 32]);
+}
+
+#[test]
+fn each_label_is_held_to_its_own_task() {
+    let message = |labels: Vec<u32>| {
+        let data = Counting::of_tasks(two_tasks(), labels, usize::MAX);
+        let mut loader = Loader::new(data, transform(), LoaderConfig::default()).unwrap();
+        loader.next().unwrap().unwrap_err().to_string()
+    };
+    let expected = "sample 0: label 2 of `maker` is not below its number of categories, 2";
+    assert_eq!(message(vec![2, 2]), expected);
+    let expected = "sample 0: label 3 of `model` is not below its number of categories, 3";
+    assert_eq!(message(vec![1, 3]), expected);
+    assert_eq!(message(vec![1]), "sample 0: 1 labels for 2 tasks");
+    let none = Counting::of_tasks(vec![], vec![], usize::MAX);
+    let refused = Loader::new(none, transform(), LoaderConfig::default()).unwrap_err();
+    assert_eq!(refused.to_string(), "a dataset without tasks");
 }
 
 #[test]

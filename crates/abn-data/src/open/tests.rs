@@ -37,7 +37,7 @@ fn fashion_mnist_is_read_from_its_four_files() {
     assert_eq!((splits.train.len(), splits.test.len()), (3, 2));
     assert_eq!(splits.train.num_classes(), 10);
     let sample = splits.train.get(1).unwrap();
-    assert_eq!(sample.label, 0);
+    assert_eq!(sample.label(), 0);
     assert_eq!((sample.image.width, sample.image.height, sample.image.channels), (28, 28, 1));
     let expected: Vec<u8> = (784..2 * 784).map(|i| (i % 251) as u8).collect();
     assert_eq!(sample.image.data, expected);
@@ -107,13 +107,13 @@ fn the_embedded_subset_is_what_it_says() {
     {
         let mut counts = vec![0; 10];
         for index in 0..split.len() {
-            counts[split.get(index).unwrap().label as usize] += 1;
+            counts[split.get(index).unwrap().label() as usize] += 1;
         }
         assert_eq!(counts, vec![per_class; 10]);
     }
     // The first training image of the full files is an ankle boot, the first test image too.
-    assert_eq!(splits.train.get(0).unwrap().label, 9);
-    assert_eq!(splits.test.get(0).unwrap().label, 9);
+    assert_eq!(splits.train.get(0).unwrap().label(), 9);
+    assert_eq!(splits.test.get(0).unwrap().label(), 9);
 }
 
 #[cfg(not(feature = "embedded"))]

@@ -7,14 +7,14 @@ fn the_shape_lies_in_its_box_and_nothing_else_tells_the_class() {
     for index in 0..split.len() {
         let (sample, bounds) = split.with_bounds(index).unwrap();
         assert_eq!(sample, split.get(index).unwrap());
-        assert_eq!(sample.label, split.label(index).unwrap());
+        assert_eq!(sample.label(), split.label(index).unwrap());
         let Bounds { left, top, width, height } = bounds;
         assert!(left + width <= SIDE && top + height <= SIDE && (10..=12).contains(&width));
         // The shape has one colour, up to the noise, wherever it covers.
         let at = |x: usize, y: usize| &sample.image.data[((top + y) * SIDE + left + x) * 3..][..3];
         let mut first: Option<&[u8]> = None;
         for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
-            if covers(sample.label, x as i32, y as i32, width as i32) {
+            if covers(sample.label(), x as i32, y as i32, width as i32) {
                 let first = *first.get_or_insert(at(x, y));
                 assert!(first.iter().zip(at(x, y)).all(|(a, b)| a.abs_diff(*b) <= 30), "{index}");
             }
@@ -33,7 +33,7 @@ fn classes_have_the_same_colours() {
     for index in 0..4000 {
         let sample = split.get(index).unwrap();
         for (place, value) in sample.image.data.iter().enumerate() {
-            means[sample.label as usize][place % 3] += f64::from(*value) / (800.0 * 1024.0);
+            means[sample.label() as usize][place % 3] += f64::from(*value) / (800.0 * 1024.0);
         }
     }
     for channel in 0..3 {

@@ -12,9 +12,9 @@ fn numbered(labels: &[u8]) -> Arc<dyn Dataset> {
 
 fn pixels(dataset: &dyn Dataset) -> Vec<(u8, u32)> {
     let sample = |index| {
-        let Sample { image, label } = dataset.get(index).unwrap();
-        assert_eq!(dataset.label(index).unwrap(), label);
-        (image.data[0], label)
+        let Sample { image, labels } = dataset.get(index).unwrap();
+        assert_eq!(dataset.labels(index).unwrap(), labels);
+        (image.data[0], labels[0])
     };
     (0..dataset.len()).map(sample).collect()
 }
@@ -28,7 +28,7 @@ fn the_first_of_each_class_come_in_the_order_of_the_files() {
         test: train,
         stats: Normalisation::IMAGENET,
         fit: Fit::Pad,
-        image_size: 1,
+        image_size: 1.into(),
     };
     let two = splits.first_per_class(2).unwrap();
     assert_eq!(pixels(&*two.train), [(0, 1), (1, 0), (2, 1), (4, 0), (5, 2)]);
@@ -49,4 +49,35 @@ fn positions_outside_are_errors() {
     assert!(matches!(subset.get(3), Err(Error::Index { index: 3, len: 3 })));
     assert!(matches!(subset.label(3), Err(Error::Index { index: 3, len: 3 })));
     assert!(matches!(Subset::new(whole, vec![0, 3]), Err(Error::Index { index: 3, len: 3 })));
+}
+
+/// A dataset that asks two things of its one image.
+struct Twofold(Vec<Task>);
+
+impl Dataset for Twofold {
+    fn len(&self) -> usize {
+        1
+    }
+    fn tasks(&self) -> &[Task] {
+        &self.0
+    }
+    fn get(&self, index: usize) -> Result<Sample> {
+        let image = crate::Image { width: 1, height: 1, channels: 1, data: vec![0] };
+        Ok(Sample { image, labels: self.labels(index)? })
+    }
+    fn labels(&self, _: usize) -> Result<Vec<u32>> {
+        Ok(vec![0, 1])
+    }
+}
+
+#[test]
+fn of_several_tasks_there_is_no_first_of_each_class() {
+    let task =
+        |name: &str| Task { name: name.to_owned(), categories: vec!["no".into(), "yes".into()] };
+    let whole: Arc<dyn Dataset> = Arc::new(Twofold(vec![task("hat"), task("smile")]));
+    let refused = Subset::first_per_class(&whole, 1).unwrap_err().to_string();
+    assert!(refused.contains("each class were asked of a dataset of 2 tasks"), "{refused}");
+    let view = Subset::new(whole, vec![0, 0]).unwrap();
+    assert_eq!((view.tasks().len(), view.tasks()[1].name.as_str()), (2, "smile"));
+    assert_eq!(view.labels(1).unwrap(), [0, 1]);
 }

@@ -9,7 +9,7 @@ fn what_scipy_wrote_is_read_pixel_for_pixel() {
     assert_split(&*svhn.train, &[(20, 0, 1), (20, 1, 0), (20, 2, 9)]);
     assert_split(&*svhn.test, &[(21, 0, 5), (21, 1, 0)]);
     assert_eq!(svhn.train.class_names()[9], "9");
-    assert_eq!((svhn.stats, svhn.fit, svhn.image_size), (Normalisation::SVHN, Fit::Pad, 32));
+    assert_eq!((svhn.stats, svhn.fit, svhn.image_size), (Normalisation::SVHN, Fit::Pad, 32.into()));
     // extra: labels before images, and a variable that is not wanted.
     let extra = splits(Some(&root), true).unwrap();
     assert_eq!(extra.name, "svhn-extra");

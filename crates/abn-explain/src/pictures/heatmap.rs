@@ -4,27 +4,57 @@ use candle_core::{DType, Tensor};
 
 use crate::{Error, Result};
 
+/// How far what a network saw reaches over an image, both centred: the ratio of their sides. 1 if it
+/// saw just the image, above 1 if the image was padded to the network's input, below 1 if its border
+/// was cut off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reach {
+    /// Across.
+    pub width: f32,
+    /// Down.
+    pub height: f32,
+}
+
+impl From<f32> for Reach {
+    /// As far across as down.
+    fn from(reach: f32) -> Self {
+        Self { width: reach, height: reach }
+    }
+}
+
+impl Reach {
+    /// The first of both that cannot be.
+    pub(super) fn impossible(&self) -> Option<f32> {
+        [self.width, self.height].into_iter().find(|reach| !(*reach > 0.0 && reach.is_finite()))
+    }
+}
+
 /// A value for each cell of a grid over an image, rows from the top.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heatmap {
     width: usize,
     height: usize,
     values: Vec<f32>,
-    reach: f32,
+    reach: Reach,
 }
 
 impl Heatmap {
     /// A map of `width` × `height` cells.
     ///
-    /// `reach` is the side of what the map covers over the side of the image, both centred: 1 if it
-    /// covers the image, above 1 if the image was padded to the network's input, below 1 if its
-    /// border was cut off.
+    /// `reach` tells how far it reaches over the image: 1 if it covers just that.
     ///
     /// # Errors
     /// [`Error::Heatmap`] if there are no cells, not one value for each, or `reach` is not above 0.
-    pub fn new(width: usize, height: usize, values: Vec<f32>, reach: f32) -> Result<Self> {
+    pub fn new(
+        width: usize,
+        height: usize,
+        values: Vec<f32>,
+        reach: impl Into<Reach>,
+    ) -> Result<Self> {
+        let reach = reach.into();
         let cells = width.checked_mul(height).filter(|&cells| cells > 0);
-        if cells != Some(values.len()) || !(reach > 0.0 && reach.is_finite()) {
+        if cells != Some(values.len()) || reach.impossible().is_some() {
+            let reach = reach.impossible().unwrap_or(reach.width);
             return Err(Error::Heatmap { width, height, values: values.len(), reach });
         }
         Ok(Self { width, height, values, reach })
@@ -34,7 +64,7 @@ impl Heatmap {
     ///
     /// # Errors
     /// If the tensor has another shape.
-    pub fn from_tensor(map: &Tensor, reach: f32) -> Result<Self> {
+    pub fn from_tensor(map: &Tensor, reach: impl Into<Reach>) -> Result<Self> {
         let map = if map.rank() == 3 { map.squeeze(0)? } else { map.clone() };
         let (height, width) = map.dims2()?;
         let values = map.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
@@ -65,8 +95,8 @@ impl Heatmap {
         &self.values
     }
 
-    /// Side of what the map covers over the side of the image.
-    pub fn reach(&self) -> f32 {
+    /// How far the map reaches over the image.
+    pub fn reach(&self) -> Reach {
         self.reach
     }
 
@@ -92,18 +122,18 @@ impl Heatmap {
 
     /// Where the centre of a cell lies on the image.
     fn centre(&self, column: usize, row: usize) -> (f32, f32) {
-        let place = |cell: usize, cells: usize| {
-            0.5 + ((cell as f32 + 0.5) / cells as f32 - 0.5) * self.reach
+        let place = |cell: usize, cells: usize, reach: f32| {
+            0.5 + ((cell as f32 + 0.5) / cells as f32 - 0.5) * reach
         };
-        (place(column, self.width), place(row, self.height))
+        (place(column, self.width, self.reach.width), place(row, self.height, self.reach.height))
     }
 
     /// The value at a point of the image, (0, 0) its top left corner and (1, 1) its bottom right:
     /// bilinear between the centres of the map's cells, as PyTorch's `interpolate` without
     /// `align_corners`. `None` where the network did not see the image.
     pub fn at(&self, x: f32, y: f32) -> Option<f32> {
-        let place = |p: f32| 0.5 + (p - 0.5) / self.reach;
-        let (u, v) = (place(x), place(y));
+        let place = |p: f32, reach: f32| 0.5 + (p - 0.5) / reach;
+        let (u, v) = (place(x, self.reach.width), place(y, self.reach.height));
         let seen = (0.0..=1.0).contains(&u) && (0.0..=1.0).contains(&v);
         let (left, right, across) = between(u, self.width);
         let (top, bottom, down) = between(v, self.height);

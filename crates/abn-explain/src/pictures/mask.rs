@@ -2,7 +2,7 @@
 
 use image::GrayImage;
 
-use super::Heatmap;
+use super::{Heatmap, Reach};
 use crate::{Error, Result};
 
 /// The picture as a map of `width` × `height` cells with this `reach` (see [`Heatmap::new`]): white
@@ -14,18 +14,25 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Heatmap`] if the picture or the map has no cells, or `reach` is not above 0.
-pub fn from_mask(mask: &GrayImage, (width, height): (usize, usize), reach: f32) -> Result<Heatmap> {
+pub fn from_mask(
+    mask: &GrayImage,
+    (width, height): (usize, usize),
+    reach: impl Into<Reach>,
+) -> Result<Heatmap> {
+    let reach = reach.into();
     let (columns, rows) = (mask.width() as usize, mask.height() as usize);
-    if columns == 0 || rows == 0 || !(reach > 0.0 && reach.is_finite()) {
+    if columns == 0 || rows == 0 || reach.impossible().is_some() {
+        let reach = reach.impossible().unwrap_or(reach.width);
         return Err(Error::Heatmap { width, height, values: mask.len(), reach });
     }
     let pixels = mask.as_raw().as_slice();
-    let across: Vec<_> = (0..width).map(|cell| weights(columns, cell, width, reach)).collect();
+    let across: Vec<_> =
+        (0..width).map(|cell| weights(columns, cell, width, reach.width)).collect();
     let mut values = Vec::with_capacity(width.saturating_mul(height));
     for cell in 0..height {
         // Down first: what a row of cells sees of each column.
         let mut line = vec![0f64; columns];
-        for (row, weight) in weights(rows, cell, height, reach) {
+        for (row, weight) in weights(rows, cell, height, reach.height) {
             for (sum, &pixel) in line.iter_mut().zip(&pixels[row * columns..]) {
                 *sum += weight * f64::from(pixel) / 255.0;
             }

@@ -31,7 +31,7 @@ mod tests;
 mod text;
 
 pub use colours::ColourMap;
-pub use heatmap::Heatmap;
+pub use heatmap::{Heatmap, Reach};
 pub use mask::from_mask;
 pub use overlay::{ALPHA, overlay, signed};
 pub use panel::{Caption, Panel, Shown, Style, View};

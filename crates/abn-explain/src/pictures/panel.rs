@@ -4,7 +4,7 @@ use image::{Rgb, RgbImage, imageops};
 
 use super::sheet::grid;
 use super::text::{self, LINE, Weight};
-use super::{ColourMap, Heatmap, fitted, overlay, signed};
+use super::{ColourMap, Heatmap, Reach, fitted, overlay, signed};
 use crate::{Explained, Result};
 
 const WHITE: Rgb<u8> = Rgb([255; 3]);
@@ -24,7 +24,8 @@ impl Shown {
     ///
     /// # Errors
     /// If the batch has no such image.
-    pub fn new(explained: &Explained, index: usize, reach: f32) -> Result<Self> {
+    pub fn new(explained: &Explained, index: usize, reach: impl Into<Reach>) -> Result<Self> {
+        let reach = reach.into();
         let Some(gradients) = &explained.gradients else {
             return Ok(Self::Heat(Heatmap::from_tensor(&explained.maps.get(index)?, reach)?));
         };

@@ -78,7 +78,7 @@ fn a_mask_becomes_a_map_where_the_network_sees_it() {
         image::GrayImage::from_fn(width, height, |x, y| image::Luma([f(x, y)]))
     };
     let white = from_mask(&mask(7, 9, &|_, _| 255), (5, 4), 1.3).unwrap();
-    assert_eq!((white.width(), white.height(), white.reach()), (5, 4, 1.3));
+    assert_eq!((white.width(), white.height(), white.reach()), (5, 4, 1.3.into()));
     assert!(white.values().iter().all(|&value| value == 1.0), "to the border and beyond");
     // Cell for pixel.
     let values = from_mask(&mask(2, 2, &|x, y| (51 * (x + 2 * y)) as u8), (2, 2), 1.0).unwrap();
@@ -216,4 +216,25 @@ fn a_sheet_has_rows_and_columns() {
     assert_eq!(sheet(&[], 3).dimensions(), (1, 1));
     let bytes = png(&drawn).unwrap();
     assert!(image::load_from_memory(&bytes).unwrap().into_rgb8() == drawn);
+}
+
+#[test]
+fn a_map_may_reach_further_across_than_down() {
+    // The left and the right sixth of the image were cut off.
+    let reach = Reach { width: 2.0 / 3.0, height: 1.0 };
+    let map = Heatmap::new(2, 1, vec![0.0, 1.0], reach).unwrap();
+    let (x, y) = map.peak();
+    assert!((x - 2.0 / 3.0).abs() < 1e-6 && (y - 0.5).abs() < 1e-6, "{x}, {y}");
+    assert!((map.at(0.5, 0.0).unwrap() - 0.5).abs() < 1e-6);
+    assert_eq!((map.at(0.16, 0.5), map.at(0.84, 0.5)), (None, None));
+    assert_eq!(map.at(0.8, 0.99), Some(1.0));
+    // A mask over the whole image, of which the map covers the inner two thirds.
+    let mask =
+        image::GrayImage::from_fn(60, 10, |x, _| image::Luma([if x < 10 { 255 } else { 0 }]));
+    assert_eq!(from_mask(&mask, (4, 1), reach).unwrap().values()[1..], [0.0; 3]);
+    assert!(from_mask(&mask, (4, 1), 1.0).unwrap().values()[0] > 0.5);
+    for reach in [Reach { width: 1.0, height: 0.0 }, Reach { width: f32::NAN, height: 1.0 }] {
+        assert!(Heatmap::new(1, 1, vec![0.0], reach).is_err());
+        assert!(from_mask(&mask, (1, 1), reach).is_err());
+    }
 }

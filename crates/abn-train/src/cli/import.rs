@@ -126,11 +126,7 @@ impl ImportArgs {
                 };
                 let size = abn_backbones::find(&recipe.model)?.image_size();
                 let (mean, std) = IMAGENET;
-                Card {
-                    recipe: recipe.clone(),
-                    classes,
-                    input: Input { size, padded_from: None, mean, std },
-                }
+                Card { recipe: recipe.clone(), classes, input: Input::square(size, mean, std) }
             }
         };
         card.recipe = recipe;

@@ -35,6 +35,9 @@ struct RecipeArgs {
     /// Train on the first so many images of each class [all]
     #[arg(long, value_name = "N")]
     images_per_class: Option<usize>,
+    /// Shorter side of the network's input in pixels [the network's own, 32 or 224]
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<usize>,
     /// Passes over the training set [10]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -130,6 +133,7 @@ impl RecipeArgs {
         set(&mut recipe.dataset, self.dataset);
         set(&mut recipe.data_dir, self.data_dir.map(Some));
         set(&mut recipe.images_per_class, self.images_per_class.map(Some));
+        set(&mut recipe.image_size, self.image_size.map(Some));
         set(&mut recipe.epochs, self.epochs);
         set(&mut recipe.batch_size, self.batch_size);
         set(&mut recipe.accumulate, self.accumulate);

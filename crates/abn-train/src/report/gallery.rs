@@ -71,7 +71,7 @@ pub fn look(
             looks.push(Look {
                 index: indices[i],
                 image: explain::picture(&sample.image)?,
-                label: sample.label as usize,
+                label: sample.label() as usize,
                 predicted: predicted[i],
                 probabilities,
                 view: View { title: method.to_string(), shown },

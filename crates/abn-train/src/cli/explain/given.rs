@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use abn_backbones::Variant;
 use abn_core::Mode;
-use abn_explain::pictures::{Heatmap, from_mask};
+use abn_explain::pictures::{Heatmap, Reach, from_mask};
 use abn_ops::{Tracked, no_grad};
 use abn_train::{Error, Run, read_npy};
 use anyhow::{Result, bail};
@@ -41,7 +41,7 @@ impl Given {
 
     /// The map of an image over which the network's input reaches this far; `size` is the map's
     /// (width, height).
-    fn placed(&self, size: (usize, usize), reach: f32) -> abn_explain::Result<Heatmap> {
+    fn placed(&self, size: (usize, usize), reach: Reach) -> abn_explain::Result<Heatmap> {
         match &self.kind {
             Kind::Mask(mask) => from_mask(mask, size, reach),
             Kind::Map(map) => Heatmap::new(map.width(), map.height(), map.values().to_vec(), reach),
@@ -53,7 +53,7 @@ impl Given {
         &self,
         run: &Run,
         inputs: &Tensor,
-        reaches: &[f32],
+        reaches: &[Reach],
     ) -> Result<(Vec<Heatmap>, Vec<Vec<f32>>)> {
         let size = map_size(run, inputs)?;
         let maps: Vec<_> =
@@ -81,9 +81,7 @@ fn map_size(run: &Run, inputs: &Tensor) -> Result<(usize, usize)> {
 
 fn array(file: &Path, run: &Run) -> Result<Heatmap> {
     let array = read_npy(file)?;
-    let side = run.card.input.size;
-    let zeros = Tensor::zeros((1, 3, side, side), candle_core::DType::F32, &Device::Cpu)?;
-    let (width, height) = map_size(run, &zeros)?;
+    let (width, height) = map_size(run, &run.card.input.zeros(1)?)?;
     if (array.columns, array.rows) != (width, height) {
         bail!(
             "{} has {} rows and {} columns; expected a map of this network, {height} by {width}",

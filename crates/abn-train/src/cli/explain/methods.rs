@@ -4,7 +4,6 @@ use abn_backbones::Variant;
 use abn_explain::{Branch, Error, Explain, Method};
 use abn_train::Run;
 use anyhow::{Result, bail};
-use candle_core::{DType, Device, Tensor};
 
 /// Methods, ready to be asked.
 pub struct Chosen {
@@ -57,8 +56,7 @@ impl Chosen {
                 run.checkpoint.display()
             );
         }
-        let side = run.card.input.size;
-        let zeros = Tensor::zeros((1, 3, side, side), DType::F32, &Device::Cpu)?;
+        let zeros = run.card.input.zeros(1)?;
         for (method, explainer) in &self.methods {
             if *method == Method::Cam && self.branch == Branch::Attention {
                 bail!("cam explains the perception branch; leave it out, or --branch attention");

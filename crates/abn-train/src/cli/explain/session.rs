@@ -5,7 +5,7 @@ use std::path::Path;
 use abn_core::Mode;
 use abn_explain::Explained;
 use abn_explain::pictures::{
-    Caption, ColourMap, Heatmap, Panel, Shown, Style, View, enlarged, png, sheet,
+    Caption, ColourMap, Heatmap, Panel, Reach, Shown, Style, View, enlarged, png, sheet,
 };
 use abn_ops::{Tracked, no_grad};
 use abn_train::{Prediction, Run, explain};
@@ -45,14 +45,14 @@ struct Seen<'a> {
     prediction: Prediction,
     class: usize,
     given: Option<(Heatmap, Prediction)>,
-    reach: f32,
+    reach: Reach,
 }
 
 impl Session<'_> {
     /// Explains every picture and writes all files.
     pub fn explain(&self, pictures: &[Picture], targets: &Targets) -> Result<Document> {
-        let side = self.run.card.input.size;
-        let at_a_time = (PIXELS / (side * side).max(1)).clamp(1, 64);
+        let size = self.run.card.input.image_size();
+        let at_a_time = (PIXELS / (size.height * size.width).max(1)).clamp(1, 64);
         let mut document = Document::new(self.run, self.methods, self.given, &targets.sheets);
         let (mut panels, mut sheets) = (Vec::new(), targets.sheets.iter());
         for pictures in pictures.chunks(at_a_time) {
