@@ -285,3 +285,95 @@ fn what_cannot_be_is_said_and_nothing_written() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && said.contains("jet, viridis"), "{said}");
 }
+
+#[test]
+fn methods_are_measured_beside_random_maps() {
+    let lab = lab();
+    let images = ["--image", "set", "small.png", "--out", "maps"];
+    let named = ["--methods", "attention,guided-backprop", "--evaluate"];
+    let more = [&images[..], &named[..]].concat();
+    let said = json(explain(&lab, "abn", &[&more[..], &["--json"]].concat()));
+    let faithfulness = &said["faithfulness"];
+    assert_eq!(faithfulness["images"], said["images"].as_array().unwrap().len());
+    let methods = faithfulness["methods"].as_array().unwrap();
+    let names: Vec<_> = methods.iter().map(|of| of["method"].as_str().unwrap()).collect();
+    assert_eq!(names, ["attention", "guided-backprop", "random 16×16", "random 32×32"]);
+    for (of, random) in methods.iter().zip([false, false, true, true]) {
+        for measure in ["insertion", "deletion", "road"] {
+            let number = |key: &str| of[measure][key].as_f64();
+            let range = if measure == "road" { -0.5..=0.5 } else { 0.0..=1.0 };
+            assert!(range.contains(&number("mean").unwrap()), "{of}");
+            assert!(number("half_width").unwrap() >= 0.0, "{of}");
+            assert_eq!(number("over_random").is_none(), random, "{of}");
+        }
+    }
+    // What a method is over random follows from both means.
+    let mean = |i: usize| methods[i]["deletion"]["mean"].as_f64().unwrap();
+    let over = methods[0]["deletion"]["over_random"].as_f64().unwrap();
+    assert!((mean(0) - mean(2) - over).abs() < 1e-9, "{faithfulness}");
+    explain(&lab, "abn", &more).succeeds().says("Faithfulness over 3 images");
+    let plain = json(explain(&lab, "abn", &["--image", "small.png", "--out", "maps", "--json"]));
+    assert!(plain["faithfulness"].is_null());
+}
+
+#[test]
+fn the_pointing_game_is_played_with_boxes() {
+    let lab = lab();
+    let flags =
+        ["--image", "set", "large.png", "--methods", "guided-backprop", "--out", "maps", "--json"];
+    let told = json(explain(&lab, "abn", &[&flags[..], &["--class", "coat"]].concat()));
+    // A box around each peak, and one as far from it as can be.
+    let images = told["images"].as_array().unwrap();
+    let boxes = |near: bool| {
+        let mut file = "image,left,top,right,bottom\n".to_owned();
+        for image in images {
+            let name = image["image"].as_str().unwrap();
+            let (width, height) = image::image_dimensions(lab.path(name)).unwrap();
+            let place = |axis: usize, size: u32| {
+                let peak = image["views"][0]["peak"][axis].as_f64().unwrap() / f64::from(size);
+                let cut = |at: f64| (at.clamp(0.0, 1.0) * f64::from(size)) as u32;
+                match (near, peak > 0.5) {
+                    (true, _) => (cut(peak - 0.15), cut(peak + 0.15)),
+                    (false, true) => (0, cut(peak - 0.15)),
+                    (false, false) => (cut(peak + 0.15), size),
+                }
+            };
+            let ((left, right), (top, bottom)) = (place(0, width), place(1, height));
+            // From the file's folder.
+            file += &format!("../{name},{left},{top},{right},{bottom}\n");
+        }
+        fs::create_dir_all(lab.path("truth")).unwrap();
+        fs::write(lab.path("truth/boxes.csv"), file).unwrap();
+        let more = ["--class", "coat", "--evaluate", "--boxes", "truth/boxes.csv"];
+        json(explain(&lab, "abn", &[&flags[..], &more].concat()))["faithfulness"].clone()
+    };
+    let (near, far) = (boxes(true), boxes(false));
+    let game = |told: &Value| told["methods"][0]["pointing"].clone();
+    // The sandal is of another class than the one explained; what `large.png` shows is not known.
+    assert_eq!((&game(&near)["images"], &game(&near)["hits"]), (&2.into(), &1.0.into()), "{near}");
+    assert_eq!((&game(&far)["images"], &game(&far)["hits"]), (&2.into(), &0.0.into()), "{far}");
+    assert_eq!(game(&far)["marks"], "nothing", "two images tell nothing");
+    let random = near["methods"].as_array().unwrap().last().unwrap();
+    assert!(random["pointing"]["marks"].is_null() && random["pointing"]["images"] == 2);
+    let more = ["--evaluate", "--boxes", "truth/boxes.csv", "--image", "large.png"];
+    explain(&lab, "abn", &[&more[..], &["--out", "maps"]].concat())
+        .succeeds()
+        .says("peak in the box")
+        .says("One image has no interval");
+
+    for (text, parts) in [
+        ("image,x,y,w,h\n", &["boxes.csv", "image,left,top,right,bottom"][..]),
+        ("large.png,1,2,3\n", &["line 2", "large.png,1,2,3"]),
+        ("large.png,5,2,5,9\n", &["line 2", "left below right"]),
+        ("large.png,1,2,-3,4\n", &["line 2", "right is \"-3\""]),
+        ("gone.png,1,2,3,4\n", &["line 2", "gone.png"]),
+        ("small.png,1,2,3,4\n", &["boxes.csv", "none of the images"]),
+        ("large.png,1,2,301,4\n", &["1,2,301,4", "large.png", "300×400"]),
+    ] {
+        let head = if text.contains("x,y") { "" } else { "image,left,top,right,bottom\n" };
+        fs::write(lab.path("boxes.csv"), format!("{head}{text}")).unwrap();
+        let more = ["--image", "large.png", "--evaluate", "--boxes", "boxes.csv", "--out", "none"];
+        explain(&lab, "abn", &more).fails_naming(parts);
+        assert!(!lab.path("none").exists(), "{text:?}");
+    }
+}

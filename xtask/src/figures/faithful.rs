@@ -1,7 +1,7 @@
 //! How faithful the maps of a network are, all on the same images.
 
 use abn_data::Sample;
-use abn_explain::faithfulness::{Curves, Faithfulness, Mean};
+use abn_explain::faithfulness::{Curves, Faithfulness, Mean, Score, Summary, Verdict};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -28,7 +28,10 @@ pub struct Measured {
     /// Area under the deletion curve; lower is better.
     pub deletion: Interval,
     /// ROAD, least minus most relevant removed, halved; higher is better.
-    pub road: Interval,
+    pub road: Option<Interval>,
+    /// Of these three, against the random map.
+    #[serde(skip)]
+    pub verdicts: [Verdict; 3],
     /// Mean insertion curve, from all blurred to all shown.
     pub insertion_curve: Vec<f64>,
     /// Mean deletion curve, from nothing deleted to all.
@@ -52,15 +55,13 @@ pub struct Interval {
     pub over_random_half_width: f64,
 }
 
-impl Interval {
-    fn of(curves: &[Curves], random: &[Curves], value: impl Fn(&Curves) -> f64) -> Self {
-        let values: Vec<_> = curves.iter().map(&value).collect();
-        let differences: Vec<_> =
-            values.iter().zip(random).map(|(own, random)| own - value(random)).collect();
-        let (own, over) = (Mean::of(&values), Mean::of(&differences));
+impl From<Score> for Interval {
+    fn from(score: Score) -> Self {
+        // A random map is its own control.
+        let over = score.over_control.unwrap_or_else(|| Mean::of(&[]));
         Self {
-            mean: own.mean,
-            half_width: own.half_width,
+            mean: score.value.mean,
+            half_width: score.value.half_width,
             over_random: over.mean,
             over_random_half_width: over.half_width,
         }
@@ -78,17 +79,17 @@ pub fn measure(network: &Network, samples: &[(usize, Sample)]) -> Result<Faithfu
         let curves = measure.curves(&*network.run.model, &asked.inputs, &asked.answers, maps)?;
         found.push((mapped, curves));
     }
-    // A random map is its own control: 0 over random.
     let methods = found.iter().map(|(method, curves)| {
         let control =
             found.iter().find(|(other, _)| Some(&other.method) == method.control.as_ref());
-        let random = control.map_or(&curves[..], |(_, curves)| curves);
+        let summary = Summary::new(curves, control.map(|(_, curves)| &curves[..]));
         let mean = |part: &dyn Fn(&Curves) -> &[f64]| means(curves, part);
         Measured {
             method: method.method.clone(),
-            insertion: Interval::of(curves, random, Curves::insertion_area),
-            deletion: Interval::of(curves, random, Curves::deletion_area),
-            road: Interval::of(curves, random, |curves| curves.road().unwrap_or(0.0)),
+            insertion: summary.insertion.into(),
+            deletion: summary.deletion.into(),
+            road: summary.road.map(Interval::from),
+            verdicts: summary.verdicts(),
             insertion_curve: mean(&|curves| &curves.insertion),
             deletion_curve: mean(&|curves| &curves.deletion),
             road_most: mean(&|curves| &curves.most_removed),

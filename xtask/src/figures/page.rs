@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use abn_explain::faithfulness::{Marks, Verdict};
 use abn_train::report::page::{Page, Picture};
 use abn_train::report::svg::{Series, line_chart};
 
@@ -82,22 +83,25 @@ fn charts(faithful: &Faithful) -> Vec<(String, String)> {
 }
 
 fn rows(faithful: &Faithful) -> Vec<Vec<String>> {
-    let cell = |interval: &Interval, sign: f64| {
-        let Interval { mean, half_width, over_random, over_random_half_width } = interval;
-        let mark = match sign * over_random {
-            better if better > *over_random_half_width => " *",
-            better if better < -over_random_half_width => " −",
-            _ => "",
+    let cell = |interval: Interval, verdict: Verdict| {
+        let mark = match verdict {
+            Verdict::Better => " *",
+            Verdict::Untold => "",
+            Verdict::Worse => " −",
         };
+        let Interval { mean, half_width, .. } = interval;
         format!("{mean:.3} ± {half_width:.3}{mark}").replace('-', "−")
     };
-    let methods = faithful.methods.iter();
-    methods
-        .map(|of| {
-            let numbers = [cell(&of.insertion, 1.0), cell(&of.deletion, -1.0), cell(&of.road, 1.0)];
-            [vec![of.method.clone()], numbers.to_vec()].concat()
-        })
-        .collect()
+    let row = |of: &Measured| {
+        let [insertion, deletion, road] = of.verdicts;
+        vec![
+            of.method.clone(),
+            cell(of.insertion, insertion),
+            cell(of.deletion, deletion),
+            of.road.map_or_else(|| "–".to_owned(), |value| cell(value, road)),
+        ]
+    };
+    faithful.methods.iter().map(row).collect()
 }
 
 fn planted(page: &mut Page, games: &[Pointing]) {
@@ -122,7 +126,7 @@ fn game_rows(game: &Pointing) -> Vec<Vec<String>> {
             format!("{:.1} %", 100.0 * pointed.hits),
             format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high),
             format!("{:.2} / {:.2}", pointed.inside, pointed.outside),
-            pointed.verdict.map_or("–", |verdict| verdict.words()).to_owned(),
+            pointed.marks.map_or("–", Marks::words).to_owned(),
         ]
     };
     game.methods.iter().map(row).collect()

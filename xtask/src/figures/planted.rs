@@ -2,11 +2,11 @@
 
 use abn_data::planted::{Bounds, Planted};
 use abn_data::{Dataset, Sample};
-use abn_explain::faithfulness::{Mean, Region, peaks};
+use abn_explain::faithfulness::{Hits, Marks, Mean, Region, peaks};
 use abn_explain::resize;
 use anyhow::Result;
 use candle_core::Tensor;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::network::{Mapped, Network};
 use super::panels::rows;
@@ -38,38 +38,8 @@ pub struct Pointed {
     /// The same outside the box.
     pub outside: f64,
     /// What follows; nothing of random maps.
-    pub verdict: Option<Verdict>,
-}
-
-/// What a map marks, by the intervals of its hits and of those of a random map of its grain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The object: its peak is there more often than the random map's.
-    Object,
-    /// The background: its peak is in the object less often than the random map's.
-    Background,
-    /// Neither can be told.
-    Nothing,
-}
-
-impl Verdict {
-    fn of((low, high): (f64, f64), random: (f64, f64)) -> Self {
-        match (low > random.1, high < random.0) {
-            (true, _) => Self::Object,
-            (_, true) => Self::Background,
-            _ => Self::Nothing,
-        }
-    }
-
-    /// In words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Object => "the object",
-            Self::Background => "the background (worse than random)",
-            Self::Nothing => "nothing (not told from random)",
-        }
-    }
+    #[serde(serialize_with = "by_name")]
+    pub marks: Option<Marks>,
 }
 
 /// Plays the game with every method that the network has, for its own (right) answers.
@@ -85,26 +55,30 @@ pub fn play(network: &Network) -> Result<Pointing> {
     let classes: Vec<_> = right.iter().map(|&i| samples[i].label()).collect();
     let regions: Vec<_> = right.iter().map(|&i| region(planted[i].1)).collect();
     let (_, _, height, width) = inputs.dims4()?;
-    let (mut methods, mut controls) = (Vec::<Pointed>::new(), Vec::new());
+    let (mut methods, mut all) = (Vec::<Pointed>::new(), Vec::new());
     for Mapped { method, maps, control } in network.maps(&inputs, &classes)? {
         let hits: Vec<_> = peaks(&maps, height, width)?
             .into_iter()
             .zip(&regions)
             .map(|(peak, region)| region.contains(peak))
             .collect();
-        let (share, interval) = Mean::share(&hits);
+        let hits = Hits::of(&hits);
         let (inside, outside) = contrast(&maps, &regions, (height, width))?;
-        let hits = share.mean;
-        methods.push(Pointed { method, hits, interval, inside, outside, verdict: None });
-        controls.push(control);
+        let Hits { share, interval, .. } = hits;
+        methods.push(Pointed { method, hits: share, interval, inside, outside, marks: None });
+        all.push((hits, control));
     }
-    let intervals: Vec<_> = methods.iter().map(|of| (of.method.clone(), of.interval)).collect();
-    for (pointed, control) in methods.iter_mut().zip(controls) {
-        let random = intervals.iter().find(|(name, _)| control.as_ref() == Some(name));
-        pointed.verdict = random.map(|(_, random)| Verdict::of(pointed.interval, *random));
+    let names: Vec<_> = methods.iter().map(|of| of.method.clone()).collect();
+    for (pointed, (hits, control)) in methods.iter_mut().zip(&all) {
+        let random = names.iter().position(|name| control.as_ref() == Some(name));
+        pointed.marks = random.map(|random| hits.marks(&all[random].0));
     }
     let network = network.name.clone();
     Ok(Pointing { network, images: samples.len(), right: right.len(), methods })
+}
+
+fn by_name<S: Serializer>(marks: &Option<Marks>, to: S) -> Result<S::Ok, S::Error> {
+    marks.map(|marks| marks.to_string()).serialize(to)
 }
 
 fn region(bounds: Bounds) -> Region {
@@ -155,11 +129,11 @@ mod tests {
                 match pointed.method.as_str() {
                     "CAM" | "Grad-CAM" => {
                         assert!(pointed.hits >= 0.9, "{name}: {pointed:?}");
-                        assert_eq!(pointed.verdict, Some(Verdict::Object));
+                        assert_eq!(pointed.marks, Some(Marks::Object));
                     }
                     random if random.starts_with("random") => {
                         assert!(pointed.hits < 0.2, "{name}: {pointed:?}");
-                        assert_eq!(pointed.verdict, None);
+                        assert_eq!(pointed.marks, None);
                     }
                     _ => {}
                 }
@@ -167,13 +141,5 @@ mod tests {
         }
         let names: Vec<_> = file.planted.iter().map(|planted| planted.name.as_str()).collect();
         assert_eq!(names[..2], ["CAM", "baseline"]);
-    }
-
-    #[test]
-    fn a_map_of_the_background_is_called_one() {
-        let random = (0.05, 0.09);
-        assert_eq!(Verdict::of((0.9, 0.95), random), Verdict::Object);
-        assert_eq!(Verdict::of((0.06, 0.12), random), Verdict::Nothing);
-        assert_eq!(Verdict::of((0.0, 0.02), random), Verdict::Background);
     }
 }

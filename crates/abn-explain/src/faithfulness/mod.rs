@@ -38,6 +38,7 @@ mod impute;
 mod interval;
 mod order;
 mod pointing;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -47,7 +48,8 @@ use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 pub use interval::Mean;
-pub use pointing::{Region, peaks};
+pub use pointing::{Hits, Marks, Region, peaks};
+pub use summary::{Score, Summary, Verdict};
 
 use crate::{Error, Explain, Result, resize, target};
 
@@ -153,8 +155,9 @@ impl Faithfulness {
         let shape = fill::Shape { channels, height, width };
         let mut curves = Vec::with_capacity(n);
         // A few images at a time: each becomes dozens.
-        for first in (0..n).step_by(CHUNK) {
-            let chunk = first..(first + CHUNK).min(n);
+        let at_a_time = (PIXELS / (height * width).max(1)).clamp(1, 8);
+        for first in (0..n).step_by(at_a_time) {
+            let chunk = first..(first + at_a_time).min(n);
             let variants: Vec<_> = chunk
                 .clone()
                 .into_par_iter()
@@ -231,9 +234,10 @@ impl Faithfulness {
             fill::replace(shape, &mut seen, &order[pair[0]..pair[1]], |place| image[place]);
         }
         let shares = || self.removed.iter().map(|&share| count(share).min(order.len() - 1));
-        let imputed = |gone: &[u32]| impute::noisy_linear(shape, image, gone, self.noise);
-        variants.extend(shares().map(|gone| imputed(&order[..gone])));
-        variants.extend(shares().map(|gone| imputed(&order[order.len() - gone..])));
+        let most = shares().map(|gone| &order[..gone]);
+        let gone: Vec<_> = most.chain(shares().map(|gone| &order[order.len() - gone..])).collect();
+        let imputed = |gone: &&[u32]| impute::noisy_linear(shape, image, gone, self.noise);
+        variants.par_extend(gone.par_iter().map(imputed));
         variants
     }
 
@@ -279,5 +283,5 @@ impl Faithfulness {
     }
 }
 
-/// Images whose variants are in memory at a time.
-const CHUNK: usize = 8;
+/// Pixels of images whose variants are in memory at a time.
+const PIXELS: usize = 200_000;

@@ -95,6 +95,37 @@ fn a_perfect_map_beats_a_random_one_and_that_its_opposite() {
 }
 
 #[test]
+fn summaries_compare_image_by_image() {
+    let (images, regions) = planted(12);
+    let perfect = masks(&regions);
+    let measure = Faithfulness::default();
+    let of = |maps: &Tensor| measure.curves(&Bright, &images, &[1; 12], maps).unwrap();
+    let (good, bad) = (of(&perfect), of(&perfect.affine(-1.0, 1.0).unwrap()));
+    let random = measure.of(&RandomMap::fine(), &Bright, &images, &[1; 12]).unwrap();
+    use Verdict::{Better, Untold, Worse};
+    assert_eq!(Summary::new(&good, Some(&random)).verdicts(), [Better; 3]);
+    assert_eq!(Summary::new(&bad, Some(&random)).verdicts(), [Worse; 3]);
+    assert_eq!(Summary::new(&good, Some(&good)).verdicts(), [Untold; 3]);
+    assert_eq!(Summary::new(&good, None).verdicts(), [Untold; 3]);
+    assert_eq!(Summary::new(&good[..1], Some(&random[..1])).verdicts(), [Untold; 3], "one image");
+    let Summary { deletion, .. } = Summary::new(&good, Some(&random));
+    let areas = |curves: &[Curves]| curves.iter().map(Curves::deletion_area).collect::<Vec<_>>();
+    assert_eq!(deletion.value, Mean::of(&areas(&good)));
+    let differences: Vec<_> = areas(&good).iter().zip(areas(&random)).map(|(a, b)| a - b).collect();
+    assert_eq!(deletion.over_control, Some(Mean::of(&differences)));
+}
+
+#[test]
+fn a_map_of_the_background_is_called_one() {
+    let hits = |hits: usize| Hits::of(&(0..100).map(|i| i < hits).collect::<Vec<_>>());
+    let random = hits(10);
+    assert_eq!(hits(90).marks(&random), Marks::Object);
+    assert_eq!(hits(14).marks(&random), Marks::Nothing);
+    assert_eq!(hits(0).marks(&random), Marks::Background);
+    assert_eq!(Hits::of(&[]).marks(&random), Marks::Nothing);
+}
+
+#[test]
 fn a_constant_map_is_a_random_one() {
     let (images, _) = planted(12);
     let flat = Tensor::zeros((12, 3, 3), DType::F32, &Device::Cpu).unwrap();

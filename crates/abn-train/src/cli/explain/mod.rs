@@ -1,5 +1,7 @@
 //! `abn explain`: where a trained network looks in pictures of the user's, and what it answers.
 
+mod boxes;
+mod evaluate;
 mod given;
 mod images;
 mod methods;
@@ -17,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 
+use self::boxes::Boxes;
 use self::given::Given;
 use self::images::Picture;
 use self::methods::Chosen;
@@ -59,6 +62,14 @@ pub struct ExplainArgs {
     /// Write each map as NAME-METHOD.npy too: float32 (h, w), as the method gives it
     #[arg(long)]
     save_maps: bool,
+    /// Measure how faithful each method's maps are, over all images: insertion, deletion and ROAD, beside random maps.
+    /// Takes some 40 forward passes for each image and method
+    #[arg(long)]
+    evaluate: bool,
+    /// Where the objects are, for the pointing game: how often a map's highest point lies in a box. A line
+    /// `image,left,top,right,bottom`, then one for each box, in pixels; images are looked for from the file's folder
+    #[arg(long, value_name = "FILE.csv", requires = "evaluate")]
+    boxes: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -92,7 +103,9 @@ impl ExplainArgs {
         }
         let maps: &[&str] = if self.save_maps { &["png", "npy"] } else { &["png"] };
         let targets = Targets::new(&self.out, &pictures, &methods.names(), maps)?;
-        readable(&pictures)?;
+        let boxes = self.boxes.as_deref().map(Boxes::read).transpose()?;
+        boxes.as_ref().map_or(Ok(()), |boxes| boxes.check(&pictures))?;
+        readable(&pictures, boxes.as_ref())?;
         // Everything is known to be possible: from here on, files are written.
         let session = Session {
             run: &run,
@@ -102,7 +115,13 @@ impl ExplainArgs {
             colours: self.colormap,
             save_maps: self.save_maps,
         };
-        let document = session.explain(&pictures, &targets)?;
+        let mut document = session.explain(&pictures, &targets)?;
+        if self.evaluate {
+            let classes = document.images.iter().map(|image| image.explained_class.class as u32);
+            let classes: Vec<_> = classes.collect();
+            let measured = evaluate::measure(&run, &methods, &pictures, &classes, boxes.as_ref())?;
+            document.faithfulness = Some(measured);
+        }
         print(&if self.json {
             serde_json::to_string_pretty(&document)? + "\n"
         } else {
@@ -144,9 +163,13 @@ enum Class {
     Number(usize),
 }
 
-/// Decodes every image once, so that a bad one is known before the first file is written; all of
-/// them at a time may be more than the memory holds.
-fn readable(pictures: &[Picture]) -> Result<()> {
-    let bad = pictures.par_iter().find_map_first(|picture| picture.read().err());
+/// Decodes every image once, so that a bad one, or a box beyond it, is known before the first file is
+/// written; all of them at a time may be more than the memory holds.
+fn readable(pictures: &[Picture], boxes: Option<&Boxes>) -> Result<()> {
+    let check = |picture: &Picture| {
+        let image = picture.read()?;
+        boxes.map_or(Ok(()), |boxes| boxes.fit(picture, &image))
+    };
+    let bad = pictures.par_iter().find_map_first(|picture| check(picture).err());
     bad.map_or(Ok(()), Err).context("nothing was written")
 }

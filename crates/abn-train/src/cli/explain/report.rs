@@ -8,6 +8,7 @@ use abn_explain::pictures::Heatmap;
 use abn_train::Run;
 use serde::Serialize;
 
+use super::evaluate::Evaluation;
 use super::given::Given;
 use super::methods::Chosen;
 
@@ -28,6 +29,8 @@ pub struct Document {
     /// All images' panels.
     pub sheets: Vec<PathBuf>,
     pub images: Vec<ImageReport>,
+    /// How faithful the methods' maps are, if it was asked for.
+    pub faithfulness: Option<Evaluation>,
 }
 
 /// What is said of one image.
@@ -123,6 +126,7 @@ impl Document {
             attention: given.map(|given| given.file.clone()),
             sheets: sheets.to_vec(),
             images: Vec::new(),
+            faithfulness: None,
         }
     }
 
@@ -133,6 +137,9 @@ impl Document {
         }
         for sheet in &self.sheets {
             let _ = writeln!(text, "together → {}", sheet.display());
+        }
+        if let Some(faithfulness) = &self.faithfulness {
+            text.push_str(&faithfulness.text());
         }
         text
     }

@@ -29,6 +29,12 @@ const COLUMNS: usize = 5;
 /// Pixels of input that go through the network at a time: explanations keep what every layer gives.
 const PIXELS: usize = 400_000;
 
+/// Images that go through this network at a time.
+pub fn at_a_time(run: &Run) -> usize {
+    let size = run.card.input.image_size();
+    (PIXELS / (size.height * size.width).max(1)).clamp(1, 64)
+}
+
 pub struct Session<'a> {
     pub run: &'a Run,
     pub methods: &'a Chosen,
@@ -51,8 +57,7 @@ struct Seen<'a> {
 impl Session<'_> {
     /// Explains every picture and writes all files.
     pub fn explain(&self, pictures: &[Picture], targets: &Targets) -> Result<Document> {
-        let size = self.run.card.input.image_size();
-        let at_a_time = (PIXELS / (size.height * size.width).max(1)).clamp(1, 64);
+        let at_a_time = at_a_time(self.run);
         let mut document = Document::new(self.run, self.methods, self.given, &targets.sheets);
         let (mut panels, mut sheets) = (Vec::new(), targets.sheets.iter());
         for pictures in pictures.chunks(at_a_time) {
