@@ -23,6 +23,18 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+    /// A line of a list that is not what it should be.
+    #[error("{}, line {line}: expected {expected}, found {found}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What should stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
     /// Two files that belong together do not.
     #[error("{} has {images} images, but {} has {labels} labels", images_path.display(), labels_path.display())]
     CountMismatch {
@@ -130,6 +142,16 @@ impl Error {
         found: impl Into<String>,
     ) -> Self {
         Self::Format { path: path.into(), expected: expected.into(), found: found.into() }
+    }
+
+    pub(crate) fn line(
+        path: impl Into<PathBuf>,
+        line: usize,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        let (expected, found) = (expected.into(), found.into());
+        Self::Line { path: path.into(), line, expected, found }
     }
 
     pub(crate) fn layout(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {

@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod celeba;
 mod cifar;
 mod dataset;
 mod decode;
@@ -30,6 +31,7 @@ mod folder;
 pub mod idx;
 mod imagenet;
 mod listing;
+mod lists;
 mod loader;
 #[cfg(test)]
 mod malformed;

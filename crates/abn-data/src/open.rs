@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::dataset::Splits;
 use crate::error::{Error, Result};
-use crate::{cifar, fashion_mnist, folder, imagenet, mnist, planted, svhn};
+use crate::{celeba, cifar, fashion_mnist, folder, imagenet, mnist, planted, svhn};
 
 /// A dataset that [`open`] knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct DatasetInfo {
 }
 
 /// Every dataset that [`open`] knows.
-pub const DATASETS: [DatasetInfo; 10] = [
+pub const DATASETS: [DatasetInfo; 12] = [
     DatasetInfo {
         name: "fashion-mnist-mini",
         summary: "10,000 training and 2,000 test images of Fashion-MNIST, compiled in",
@@ -50,6 +50,14 @@ pub const DATASETS: [DatasetInfo; 10] = [
         summary: "ILSVRC2012, 1,281,167 and 50,000 photographs: train/<wnid>/ and val/",
     },
     DatasetInfo {
+        name: "celeba",
+        summary: "CelebA, 182,637 (training and validation) and 19,962 faces, 40 attributes",
+    },
+    DatasetInfo {
+        name: "celeba-val",
+        summary: "CelebA, 162,770 training and 19,867 validation faces, 40 attributes",
+    },
+    DatasetInfo {
         name: "planted",
         summary: "10,000 and 1,000 drawn images: a shape among clutter, and where it is",
     },
@@ -61,7 +69,8 @@ pub const DATASETS: [DatasetInfo; 10] = [
 
 /// Opens a dataset by its name; `data_dir` is the folder with its files.
 ///
-/// Without `data_dir`, `datasets/NAME/raw` is looked into (`svhn-extra`: `datasets/svhn/raw`).
+/// Without `data_dir`, `datasets/NAME/raw` is looked into (`svhn-extra`: `datasets/svhn/raw`,
+/// `celeba-val`: `datasets/celeba/raw`).
 ///
 /// | name | files |
 /// | --- | --- |
@@ -71,6 +80,7 @@ pub const DATASETS: [DatasetInfo; 10] = [
 /// | `cifar10`, `cifar100` | `cifar-10-batches-bin/` or `cifar-10-batches-py/` (`cifar-100-binary/`, `cifar-100-python/`), or what is in it |
 /// | `svhn`, `svhn-extra` | `train_32x32.mat`, `test_32x32.mat`, and `extra_32x32.mat` |
 /// | `imagenet` | `train/<wnid>/*.JPEG`, and `val/<wnid>/*.JPEG` or `val/*.JPEG` with a ground truth: the devkit's, or a text file `val.txt` of lines `NAME WNID` or `WNID` |
+/// | `celeba`, `celeba-val` | `img_align_celeba/*.jpg`, `list_attr_celeba.txt`, `list_eval_partition.txt`; or these in `Img/`, `Anno/` and `Eval/`. One task for each attribute. `celeba` trains on partitions 0 and 1 and tests on 2, `celeba-val` trains on 0 and tests on 1 |
 /// | `folder` | `train/<class>/` and `test/<class>/` (or `val/<class>/`), or `<class>/` alone: then every fifth image of each class, by name, is held out for the test split. Needs `data_dir` |
 ///
 /// # Errors
@@ -87,6 +97,8 @@ pub fn open(name: &str, data_dir: Option<&Path>) -> Result<Splits> {
         "svhn" => svhn::splits(data_dir, false),
         "svhn-extra" => svhn::splits(data_dir, true),
         "imagenet" => imagenet::splits(data_dir),
+        "celeba" => celeba::splits(&celeba::PAPER, data_dir),
+        "celeba-val" => celeba::splits(&celeba::VALIDATION, data_dir),
         "folder" => folder::splits(data_dir.ok_or(Error::Unavailable {
             dataset: "folder",
             reason: "name the data folder that holds <class>/, or train/<class>/ and test/<class>/",
