@@ -23,6 +23,7 @@
 
 mod celeba;
 mod cifar;
+mod compcars;
 mod dataset;
 mod decode;
 mod error;

@@ -18,7 +18,7 @@ use flate2::bufread::ZlibDecoder;
 
 use crate::error::{Error, Result};
 
-pub(crate) use table::{Field, table};
+pub(crate) use table::{Field, cells, table};
 
 const HEADER: usize = 128;
 /// A variable has at most this many dimensions here, and a name of at most this many bytes.
@@ -41,6 +41,8 @@ const MI_UTF8: u32 = 16;
 
 /// Class of a variable of bytes (mxUINT8_CLASS).
 pub(crate) const UINT8_CLASS: u8 = 9;
+/// Class of an array of arrays (mxCELL_CLASS).
+pub(crate) const CELL_CLASS: u8 = 1;
 /// Class of an array of structures (mxSTRUCT_CLASS).
 pub(crate) const STRUCT_CLASS: u8 = 2;
 /// Flag of a variable with an imaginary part.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use crate::compcars::Question;
 use crate::dataset::Splits;
 use crate::error::{Error, Result};
-use crate::{celeba, cifar, fashion_mnist, folder, imagenet, mnist, planted, svhn};
+use crate::{celeba, cifar, compcars, fashion_mnist, folder, imagenet, mnist, planted, svhn};
 
 /// A dataset that [`open`] knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct DatasetInfo {
 }
 
 /// Every dataset that [`open`] knows.
-pub const DATASETS: [DatasetInfo; 12] = [
+pub const DATASETS: [DatasetInfo; 16] = [
     DatasetInfo {
         name: "fashion-mnist-mini",
         summary: "10,000 training and 2,000 test images of Fashion-MNIST, compiled in",
@@ -58,6 +59,16 @@ pub const DATASETS: [DatasetInfo; 12] = [
         summary: "CelebA, 162,770 training and 19,867 validation faces, 40 attributes",
     },
     DatasetInfo {
+        name: "compcars-model",
+        summary: "CompCars by its lists, 16,016 and 14,939 photographs of cars: which model",
+    },
+    DatasetInfo { name: "compcars-maker", summary: "the same photographs: which maker" },
+    DatasetInfo { name: "compcars", summary: "the same photographs: model and maker, two tasks" },
+    DatasetInfo {
+        name: "compcars-viewpoint",
+        summary: "the same photographs: from where the car is seen",
+    },
+    DatasetInfo {
         name: "planted",
         summary: "10,000 and 1,000 drawn images: a shape among clutter, and where it is",
     },
@@ -70,7 +81,7 @@ pub const DATASETS: [DatasetInfo; 12] = [
 /// Opens a dataset by its name; `data_dir` is the folder with its files.
 ///
 /// Without `data_dir`, `datasets/NAME/raw` is looked into (`svhn-extra`: `datasets/svhn/raw`,
-/// `celeba-val`: `datasets/celeba/raw`).
+/// `celeba-val`: `datasets/celeba/raw`, `compcars-…`: `datasets/compcars/raw`).
 ///
 /// | name | files |
 /// | --- | --- |
@@ -81,6 +92,7 @@ pub const DATASETS: [DatasetInfo; 12] = [
 /// | `svhn`, `svhn-extra` | `train_32x32.mat`, `test_32x32.mat`, and `extra_32x32.mat` |
 /// | `imagenet` | `train/<wnid>/*.JPEG`, and `val/<wnid>/*.JPEG` or `val/*.JPEG` with a ground truth: the devkit's, or a text file `val.txt` of lines `NAME WNID` or `WNID` |
 /// | `celeba`, `celeba-val` | `img_align_celeba/*.jpg`, `list_attr_celeba.txt`, `list_eval_partition.txt`; or these in `Img/`, `Anno/` and `Eval/`. One task for each attribute. `celeba` trains on partitions 0 and 1 and tests on 2, `celeba-val` trains on 0 and tests on 1 |
+/// | `compcars`, `compcars-model`, `compcars-maker`, `compcars-viewpoint` | `image/<maker>/<model>/<year>/*.jpg`, `train_test_split/classification/train.txt` and `test.txt`, `misc/make_model_name.mat`; `label/` for the viewpoint |
 /// | `folder` | `train/<class>/` and `test/<class>/` (or `val/<class>/`), or `<class>/` alone: then every fifth image of each class, by name, is held out for the test split. Needs `data_dir` |
 ///
 /// # Errors
@@ -97,6 +109,10 @@ pub fn open(name: &str, data_dir: Option<&Path>) -> Result<Splits> {
         "svhn" => svhn::splits(data_dir, false),
         "svhn-extra" => svhn::splits(data_dir, true),
         "imagenet" => imagenet::splits(data_dir),
+        "compcars" => compcars::splits(name, &[Question::Model, Question::Maker], data_dir),
+        "compcars-model" => compcars::splits(name, &[Question::Model], data_dir),
+        "compcars-maker" => compcars::splits(name, &[Question::Maker], data_dir),
+        "compcars-viewpoint" => compcars::splits(name, &[Question::Viewpoint], data_dir),
         "celeba" => celeba::splits(&celeba::PAPER, data_dir),
         "celeba-val" => celeba::splits(&celeba::VALIDATION, data_dir),
         "folder" => folder::splits(data_dir.ok_or(Error::Unavailable {

@@ -129,6 +129,28 @@ impl Mat {
         [&self.word(15), &self.word(data.len() as u32), &data[..]].concat()
     }
 
+    /// A column of cells that are strings; empty ones as MATLAB has them.
+    pub fn cells(self, name: &str, strings: &[&str]) -> Vec<u8> {
+        let mut body = self.element(6, &[self.word(1), self.word(0)].concat());
+        body.extend(self.element(5, &[self.word(strings.len() as u32), self.word(1)].concat()));
+        body.extend(self.element(1, name.as_bytes()));
+        for string in strings {
+            let units: Vec<u8> = string.encode_utf16().flat_map(|unit| self.half(unit)).collect();
+            let (class, rows) = if string.is_empty() { (6, 0) } else { (4, 1) };
+            let dims = [rows, units.len() as u32 / 2];
+            let mut cell = self.element(6, &[self.word(class), self.word(0)].concat());
+            cell.extend(self.element(5, &dims.map(|d| self.word(d)).concat()));
+            cell.extend(self.element(1, b""));
+            cell.extend(self.element(if class == 4 { 4 } else { 9 }, &units));
+            body.extend(self.element(14, &cell));
+        }
+        self.element(14, &body)
+    }
+
+    fn half(self, unit: u16) -> [u8; 2] {
+        if self.big { unit.to_be_bytes() } else { unit.to_le_bytes() }
+    }
+
     /// The two variables of an SVHN file with `labels.len()` images.
     pub fn svhn(self, seed: usize, labels: &[u8]) -> [Vec<u8>; 2] {
         let count = labels.len() as u32;

@@ -1,4 +1,4 @@
-//! Arrays of structures: tables whose fields have names.
+//! Arrays of structures, tables whose fields have names, and of cells, lists of anything.
 
 use std::io::Read;
 
@@ -56,6 +56,16 @@ pub(crate) fn table<const N: usize>(
         table.push(row);
     }
     Ok(table)
+}
+
+/// The values of a cell array, columns first.
+pub(crate) fn cells(variable: &mut Variable<'_>) -> Result<Vec<Field>> {
+    let what = format!("the cells of `{}`", variable.name);
+    let count = variable.len().filter(|&count| count <= MAX_ROWS).ok_or_else(|| {
+        let expected = format!("`{}` of at most {MAX_ROWS} cells", variable.name);
+        Error::format(variable.elements.path, expected, variable.shape())
+    })?;
+    (0..count).map(|_| field(&mut variable.elements, &what, true)).collect()
 }
 
 fn field_names(elements: &mut Elements<'_>, what: &str) -> Result<Vec<String>> {
