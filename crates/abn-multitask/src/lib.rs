@@ -19,6 +19,30 @@
 //! of their own ([`Mode::TrainParts`](abn_core::Mode::TrainParts)): the numbers are those of T passes one
 //! after the other. [`MultiTask::backward_into`] trains in as little memory as
 //! [`Config::tasks_per_pass`] asks for.
+//!
+//! ```
+//! use abn_core::{Mode, ParamStore};
+//! use abn_multitask::{BuildOptions, Form, Task, Variant, build};
+//! use abn_ops::Tracked;
+//! use candle_core::backprop::GradStore;
+//! use candle_core::{DType, Device, Tensor};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let params = ParamStore::new(0, DType::F32, Device::Cpu);
+//! let tasks = [Task::binary("smiling"), Task::binary("hat"), Task::new("hair", 4)];
+//! let options = BuildOptions::new(Variant::Abn, Form::Chainer.config());
+//! let spec = abn_backbones::find("resnet8")?;
+//! let model = build(&spec, &tasks, &options, params.var_builder())?;
+//!
+//! let images = Tracked::constant(Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu)?);
+//! let labels = Tensor::new(&[[1u32, 0, 3], [0, 0, 1]], &Device::Cpu)?;
+//! let mut gradients = GradStore::default();
+//! let step = model.backward_into(&images, &labels, Mode::Train { seed: 0 }, 1.0, &mut gradients)?;
+//! let maps = step.output.attention.expect("an ABN has them").maps;
+//! assert_eq!(maps.dims(), [2, 3, 16, 16]); // one for each image and task
+//! # Ok(())
+//! # }
+//! ```
 
 mod branch;
 mod build;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench …`: how fast, and in how much memory.
 
 mod data;
+mod multitask;
 mod photos;
 pub mod step;
 mod versus;
@@ -27,7 +28,13 @@ enum What {
     ///
     /// As `bench train`; PyTorch runs in `torch.inference_mode()`.
     Eval(versus::Args),
+    /// Time a training step of ABN for many tasks: all in one pass, some at a time, and in the loop
+    ///
+    /// Each way runs in a process of its own, in alternation; prints medians of seconds, their ratio
+    /// to the loop's, peak memory, and how far losses and gradients are from the loop's.
+    Multitask(multitask::Args),
     Worker(step::Args),
+    MultitaskWorker(multitask::WorkerArgs),
 }
 
 /// Runs the command.
@@ -39,6 +46,8 @@ pub fn run(args: &Args) -> Result<()> {
         What::Data(args) => data::run(args),
         What::Train(args) => versus::train(args),
         What::Eval(args) => versus::eval(args),
+        What::Multitask(args) => multitask::run(args),
         What::Worker(args) => step::run(args),
+        What::MultitaskWorker(args) => multitask::work(args),
     }
 }

@@ -14,7 +14,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 use serde_json::json;
 
-const SGD: SgdConfig = SgdConfig { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
+pub(super) const SGD: SgdConfig =
+    SgdConfig { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
 
 /// Run steps as standard input asks; started by `bench train` and `bench eval`
 #[derive(clap::Args, Debug)]
@@ -50,20 +51,31 @@ impl Pass {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
     let batch = Batch { images: args.batch, size: 32, classes: 100 };
-    let mut trainer = Trainer::new(&args.network, Variant::Abn, batch)?;
+    serve(&args.network, args.threads, || {
+        let mut trainer = Trainer::new(&args.network, Variant::Abn, batch)?;
+        Ok(move || trainer.pass(args.pass))
+    })
+}
+
+/// Takes steps on so many threads as standard input asks; each gives its seconds.
+pub(super) fn serve<S: FnMut() -> Result<f64> + Send>(
+    what: &str,
+    threads: usize,
+    start: impl FnOnce() -> Result<S>,
+) -> Result<()> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let mut step = start()?;
     let mut output = std::io::stdout().lock();
-    writeln!(output, "{}", json!({ "ready": args.network }))?;
+    writeln!(output, "{}", json!({ "ready": what }))?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["quit"] => break,
             ["step", count] => {
                 let count: usize = count.parse()?;
-                let seconds = abn_ops::in_pool(|| {
-                    (0..count).map(|_| trainer.pass(args.pass)).collect::<Result<Vec<f64>>>()
-                })?;
+                let seconds =
+                    abn_ops::in_pool(|| (0..count).map(|_| step()).collect::<Result<Vec<f64>>>())?;
                 writeln!(output, "{}", json!({ "seconds": seconds }))?;
             }
             _ => bail!("expected `step N` or `quit`, got {line:?}"),
@@ -103,15 +115,7 @@ impl Trainer {
         let store = ParamStore::new(0, DType::F32, Device::Cpu);
         let options = BuildOptions::new(classes);
         let model = abn_backbones::find(network)?.build(variant, &options, store.var_builder())?;
-        let with_velocity = |(_, var): (String, Var)| {
-            let velocity = var.zeros_like()?;
-            Ok((var, velocity))
-        };
-        let parameters =
-            store.parameters().into_iter().map(with_velocity).collect::<Result<Vec<_>>>()?;
-        // Any images will do, as long as they differ.
-        let values = (0..count * 3 * size * size).map(|i| (i as f32 * 0.7123).sin() * 1.5);
-        let images = Tensor::from_iter(values, &Device::Cpu)?.reshape((count, 3, size, size))?;
+        let (parameters, images) = (with_velocities(&store)?, some_images(count, size)?);
         let labels = (0..count).map(|i| (i * 37 % classes) as u32);
         let labels = Tensor::from_iter(labels, &Device::Cpu)?;
         Ok(Self { model, parameters, images, labels, steps: 0, packed: PackedWeights::new() })
@@ -151,6 +155,21 @@ impl Trainer {
         self.steps += 1;
         Ok(start.elapsed().as_secs_f64())
     }
+}
+
+/// Each parameter and a velocity of zeros.
+pub(super) fn with_velocities(store: &ParamStore) -> Result<Vec<(Var, Tensor)>> {
+    let with_velocity = |(_, var): (String, Var)| {
+        let velocity = var.zeros_like()?;
+        Ok((var, velocity))
+    };
+    store.parameters().into_iter().map(with_velocity).collect()
+}
+
+/// Any images will do, as long as they differ.
+pub(super) fn some_images(count: usize, size: usize) -> Result<Tensor> {
+    let values = (0..count * 3 * size * size).map(|i| (i as f32 * 0.7123).sin() * 1.5);
+    Ok(Tensor::from_iter(values, &Device::Cpu)?.reshape((count, 3, size, size))?)
 }
 
 /// The most memory this process has held, in bytes; `None` where the system does not say.
