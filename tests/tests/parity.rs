@@ -62,7 +62,7 @@ fn is_rounding(fixture: &Fixture, single: &Report) -> Result<String, String> {
 fn parity_of_all_fixtures() {
     let (ran, failures) = run_all(&committed());
     assert!(failures.is_empty(), "out of bounds:\n{}", failures.join("\n"));
-    assert_eq!(ran, 11);
+    assert_eq!(ran, 12);
 }
 
 #[test]
@@ -81,6 +81,7 @@ fn parity_in_double_precision() {
         "cifar_wrn16_2_abn",
         "cifar_resnext29_2x64d_abn",
         "cifar_densenet22_abn",
+        "mtabn_chainer_resnet18_2_5_3",
     ] {
         let fixture = Fixture::read(&committed().join(name).with_extension("json")).unwrap();
         let report = parity::run(&fixture, DType::F64, Some(1e-7)).unwrap();
