@@ -1,6 +1,7 @@
 //! `cargo xtask bench …`: how fast, and in how much memory.
 
 mod data;
+mod explain;
 mod multitask;
 mod photos;
 pub mod step;
@@ -33,6 +34,10 @@ enum What {
     /// Each way runs in a process of its own, in alternation; prints medians of seconds, their ratio
     /// to the loop's, peak memory, and how far losses and gradients are from the loop's.
     Multitask(multitask::Args),
+    /// Time 1,000 attention maps against the forward pass alone, and Grad-CAM for batches and for one image
+    ///
+    /// With --against-pytorch, Grad-CAM alternates with the `grad-cam` package.
+    Explain(explain::Args),
     Worker(step::Args),
     MultitaskWorker(multitask::WorkerArgs),
 }
@@ -47,6 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Train(args) => versus::train(args),
         What::Eval(args) => versus::eval(args),
         What::Multitask(args) => multitask::run(args),
+        What::Explain(args) => explain::run(args),
         What::Worker(args) => step::run(args),
         What::MultitaskWorker(args) => multitask::work(args),
     }

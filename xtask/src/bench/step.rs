@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use abn_backbones::{BuildOptions, Variant};
 use abn_core::{Classifier, Mode, ParamStore};
+use abn_explain::{Attention, Explain, GradCam, resize};
 use abn_ops::{PackedWeights, SgdConfig, Tracked, no_grad};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor, Var};
@@ -17,7 +18,7 @@ use serde_json::json;
 pub(super) const SGD: SgdConfig =
     SgdConfig { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
 
-/// Run steps as standard input asks; started by `bench train` and `bench eval`
+/// Run steps as standard input asks; started by `bench train`, `bench eval` and `bench explain`
 #[derive(clap::Args, Debug)]
 #[command(hide = true)]
 pub struct Args {
@@ -28,6 +29,9 @@ pub struct Args {
     batch: usize,
     #[arg(long)]
     threads: usize,
+    /// Side of the images.
+    #[arg(long, default_value_t = 32)]
+    size: usize,
 }
 
 /// What a step is.
@@ -38,6 +42,14 @@ pub enum Pass {
     Train,
     /// Classes and attention map.
     Eval,
+    /// Class scores alone, which in ABN cost an attention map too.
+    Forward,
+    /// Attention maps, as `abn-explain` gives them.
+    Attention,
+    /// Grad-CAM of a network without attention branch, enlarged to the images and scaled to 0 to 1.
+    #[value(name = "grad-cam")]
+    #[serde(rename = "grad-cam")]
+    GradCam,
 }
 
 impl Pass {
@@ -46,14 +58,18 @@ impl Pass {
         match self {
             Self::Train => "train",
             Self::Eval => "eval",
+            Self::Forward => "forward",
+            Self::Attention => "attention",
+            Self::GradCam => "grad-cam",
         }
     }
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let batch = Batch { images: args.batch, size: 32, classes: 100 };
+    let batch = Batch { images: args.batch, size: args.size, classes: 100 };
+    let variant = if args.pass == Pass::GradCam { Variant::Baseline } else { Variant::Abn };
     serve(&args.network, args.threads, || {
-        let mut trainer = Trainer::new(&args.network, Variant::Abn, batch)?;
+        let mut trainer = Trainer::new(&args.network, variant, batch)?;
         Ok(move || trainer.pass(args.pass))
     })
 }
@@ -103,6 +119,7 @@ pub struct Trainer {
     parameters: Vec<(Var, Tensor)>,
     images: Tensor,
     labels: Tensor,
+    classes: Vec<u32>,
     steps: u64,
     /// Of the answers.
     packed: PackedWeights,
@@ -116,17 +133,46 @@ impl Trainer {
         let options = BuildOptions::new(classes);
         let model = abn_backbones::find(network)?.build(variant, &options, store.var_builder())?;
         let (parameters, images) = (with_velocities(&store)?, some_images(count, size)?);
-        let labels = (0..count).map(|i| (i * 37 % classes) as u32);
-        let labels = Tensor::from_iter(labels, &Device::Cpu)?;
-        Ok(Self { model, parameters, images, labels, steps: 0, packed: PackedWeights::new() })
+        let classes: Vec<_> = (0..count).map(|i| (i * 37 % classes) as u32).collect();
+        let labels = Tensor::from_slice(&classes, count, &Device::Cpu)?;
+        let packed = PackedWeights::new();
+        Ok(Self { model, parameters, images, labels, classes, steps: 0, packed })
     }
 
     /// Seconds of a step.
-    fn pass(&mut self, pass: Pass) -> Result<f64> {
+    pub(super) fn pass(&mut self, pass: Pass) -> Result<f64> {
         match pass {
             Pass::Train => self.step(),
             Pass::Eval => self.answer(),
+            Pass::Forward => self.forward(),
+            Pass::Attention => self.attention(),
+            Pass::GradCam => self.grad_cam(),
         }
+    }
+
+    /// Seconds of a forward pass.
+    fn forward(&self) -> Result<f64> {
+        let start = Instant::now();
+        let images = Tracked::constant(self.images.clone());
+        black_box(self.packed.reuse(|| no_grad(|| self.model.forward(&images, Mode::Eval)))?);
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of attention maps.
+    fn attention(&self) -> Result<f64> {
+        let start = Instant::now();
+        let maps = || Attention.maps(&*self.model, &self.images, &self.classes);
+        black_box(self.packed.reuse(maps)?);
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of Grad-CAM, as the `grad-cam` package gives it: of the images' size, in 0 to 1.
+    fn grad_cam(&self) -> Result<f64> {
+        let (_, _, height, width) = self.images.dims4()?;
+        let start = Instant::now();
+        let maps = GradCam::default().maps(&*self.model, &self.images, &self.classes)?;
+        black_box(resize::bilinear(&resize::normalised(&maps)?, height, width)?);
+        Ok(start.elapsed().as_secs_f64())
     }
 
     /// Seconds of an answer: probabilities and attention map.

@@ -15,7 +15,7 @@ const NETWORKS: [(&str, usize); 4] =
 /// Batches of an evaluation: of a test set, and of someone who asks about one image.
 const EVAL_BATCHES: [usize; 2] = [32, 1];
 /// Steps before anything is measured: memory is mapped, and the clock settles.
-const WARM_UP: usize = 2;
+pub(super) const WARM_UP: usize = 2;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 /// What is compared, and how.
@@ -77,12 +77,13 @@ struct Row {
     ratio_compiled: Option<f64>,
 }
 
+/// What a worker measured.
 #[derive(Serialize)]
-struct Side {
-    median_seconds: f64,
-    images_per_second: f64,
-    peak_rss_bytes: Option<u64>,
-    seconds: Vec<f64>,
+pub(super) struct Side {
+    pub median_seconds: f64,
+    pub images_per_second: f64,
+    pub peak_rss_bytes: Option<u64>,
+    pub seconds: Vec<f64>,
 }
 
 /// Times a training step: forward, both losses, backward, SGD.
@@ -238,7 +239,7 @@ fn pytorch_command(
 }
 
 impl Side {
-    fn new(seconds: Vec<f64>, batch: usize, peak_rss_bytes: Option<u64>) -> Self {
+    pub fn new(seconds: Vec<f64>, batch: usize, peak_rss_bytes: Option<u64>) -> Self {
         let median_seconds = median(&seconds);
         let images_per_second = batch as f64 / median_seconds;
         Self { median_seconds, images_per_second, peak_rss_bytes, seconds }
@@ -253,7 +254,7 @@ pub(super) fn median(seconds: &[f64]) -> f64 {
 }
 
 /// Images per second, and peak memory.
-fn describe(side: &Side) -> String {
+pub(super) fn describe(side: &Side) -> String {
     let speed = format!("{:.1} images/s", side.images_per_second);
     match side.peak_rss_bytes {
         Some(bytes) => format!("{speed}, {:.0} MiB", bytes as f64 / MEBIBYTE),
