@@ -5,6 +5,7 @@ mod embed;
 mod fetch;
 mod figures;
 mod regress;
+mod synthesize;
 mod tables;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ enum Command {
     EmbedFashionMnist(embed::Args),
     Fetch(fetch::Args),
     Regress(regress::Args),
+    Synthesize(synthesize::Args),
     #[command(name = "reproduce-figures")]
     ReproduceFigures(figures::Args),
     #[command(name = "reproduce-table1")]
@@ -77,6 +79,7 @@ fn run(command: Command) -> Result<()> {
         Command::EmbedFashionMnist(args) => embed::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Regress(args) => regress::run(&args),
+        Command::Synthesize(args) => synthesize::run(&args),
         Command::ReproduceFigures(args) => figures::run(&args),
         Command::ReproduceTable1(args) => tables::run("table1", &args),
         Command::ReproduceTable2(args) => tables::run("table2", &args),

@@ -15,6 +15,8 @@ pub enum Purpose {
     Augment,
     /// An image of planted shapes; the seed tells the split.
     Planted,
+    /// A drawn face or car; the epoch tells which of the two.
+    Synthetic,
 }
 
 /// A ChaCha8 stream.
@@ -28,6 +30,7 @@ impl Stream {
             Purpose::Order => *b"abnorder",
             Purpose::Augment => *b"abnaugmt",
             Purpose::Planted => *b"abnplant",
+            Purpose::Synthetic => *b"abnsynth",
         };
         let mut key = [0; 32];
         key[..8].copy_from_slice(&tag);
