@@ -7,7 +7,7 @@ use std::path::Path;
 
 use abn_backbones::{BuildOptions, Variant, find};
 use abn_core::{Classifier, Mode, ParamStore};
-use abn_explain::{Explain, GradCam, GuidedBackprop, Weighting};
+use abn_explain::{ClassActivation, Explain, GradCam, GuidedBackprop, Weighting};
 use abn_ops::{Tracked, no_grad};
 use abn_tests::fixture::{hash_defined, images};
 use candle_core::{DType, Device, Tensor};
@@ -97,5 +97,39 @@ fn maps_are_those_of_the_grad_cam_package() {
             let gradients = guided.gradients(&*model, &image, &facts.classes).unwrap();
             check("guided-backprop".into(), gradients);
         }
+    }
+}
+
+/// Zhou et al., equation 2: M_c(x, y) = Σ_k w_k^c · f_k(x, y), summed here one product at a time in
+/// double precision, with the linear layer's weights from the file of parameters.
+#[test]
+fn class_activation_maps_are_their_definition() {
+    for (name, size) in [("resnet20", 32), ("vgg16-bn", 64), ("resnet18", 96)] {
+        let store = ParamStore::new(0, DType::F32, Device::Cpu);
+        let options = BuildOptions::new(10);
+        let spec = find(name).unwrap();
+        let model = spec.build(Variant::Cam, &options, store.var_builder()).unwrap();
+        let shapes = |tensors: Vec<(String, candle_core::Var)>| -> BTreeMap<String, Vec<usize>> {
+            tensors.into_iter().map(|(name, var)| (name, var.dims().to_vec())).collect()
+        };
+        let weights = hash_defined(&shapes(store.parameters()), &shapes(store.buffers())).unwrap();
+        store.load(weights, true).unwrap();
+        let (image, classes) = (images(2, size).unwrap().to_dtype(DType::F32).unwrap(), [7, 2]);
+        let tracked = Tracked::constant(image.clone());
+        let features = no_grad(|| model.features(&tracked, Mode::Eval)).unwrap();
+        let (n, h, w, channels) = features.last.value().dims4().unwrap();
+        let flat = features.last.value().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let weights = store.tensors()["cam_fc.weight"].to_vec2::<f32>().unwrap();
+        let pixel = |place: usize| -> f64 {
+            let weights = &weights[classes[place / (h * w)] as usize];
+            let values = &flat[place * channels..(place + 1) * channels];
+            values.iter().zip(weights).map(|(f, w)| f64::from(*f) * f64::from(*w)).sum()
+        };
+        let expected: Vec<_> = (0..n * h * w).map(pixel).collect();
+        let expected = Tensor::from_vec(expected, (n, h, w), &Device::Cpu).unwrap();
+        let found = ClassActivation.maps(&*model, &image, &classes).unwrap();
+        let deviation = deviation(&found, &expected);
+        println!("{name} cam F32: {deviation:.1e} (≤ 1e-4)");
+        assert!(deviation <= 1e-4, "{name}: {deviation:e}");
     }
 }
