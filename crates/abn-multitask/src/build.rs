@@ -119,9 +119,22 @@ fn trunk_name(name: &str) -> String {
 /// # Errors
 /// As [`build`].
 pub fn cost(spec: &ModelSpec, tasks: &[Task], options: &BuildOptions) -> Result<Cost> {
+    cost_at(spec, tasks, options, (spec.image_size(), spec.image_size()))
+}
+
+/// [`cost`] for an image of (height, width).
+///
+/// # Errors
+/// As [`build`].
+pub fn cost_at(
+    spec: &ModelSpec,
+    tasks: &[Task],
+    options: &BuildOptions,
+    (height, width): (usize, usize),
+) -> Result<Cost> {
     let store = ParamStore::shapes_only();
     let model = build(spec, tasks, options, store.var_builder())?;
-    let shape = (1, 3, spec.image_size(), spec.image_size());
+    let shape = (1, 3, height, width);
     let image = Tracked::constant(abn_ops::zeros_without_memory(shape, DType::F32)?);
     let (output, multiply_adds) =
         abn_ops::count_multiply_adds(|| model.forward(&image, Mode::Eval));

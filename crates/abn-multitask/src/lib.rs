@@ -56,7 +56,7 @@ mod task;
 mod tests;
 
 pub use branch::MapBranch;
-pub use build::{BuildOptions, Variant, build, cost};
+pub use build::{BuildOptions, Variant, build, cost, cost_at};
 pub use config::{AnswerForm, Config, Form, Pooling};
 pub use error::{Error, Result};
 pub use loss::{Loss, loss};

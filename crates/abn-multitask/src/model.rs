@@ -34,13 +34,43 @@ impl Output {
     /// # Errors
     /// None but candle's own.
     pub fn predictions(&self) -> Result<Tensor> {
-        let answer = |logits: &Tracked| match logits.dims()[1] {
-            1 => logits.value().gt(0.0)?.to_dtype(DType::U32),
-            _ => logits.value().argmax_keepdim(D::Minus1),
-        };
-        let answers = self.logits.iter().map(answer).collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&answers, 1)?)
+        predictions(&self.logits)
     }
+
+    /// The probability of each of a task's answers (N, C_t), for each task: a logit's is that of
+    /// no and yes.
+    ///
+    /// # Errors
+    /// None but candle's own.
+    pub fn probabilities(&self) -> Result<Vec<Tensor>> {
+        let one = |logits: &Tracked| match logits.dims()[1] {
+            1 => {
+                let yes = abn_ops::sigmoid(&logits.detach())?.into_value();
+                Ok(Tensor::cat(&[yes.affine(-1.0, 1.0)?, yes], 1)?)
+            }
+            _ => Ok(abn_ops::softmax(logits.value())?),
+        };
+        self.logits.iter().map(one).collect()
+    }
+}
+
+impl Attention {
+    /// The attention branch's own answers (N, T), u32.
+    ///
+    /// # Errors
+    /// None but candle's own.
+    pub fn predictions(&self) -> Result<Tensor> {
+        predictions(&self.logits)
+    }
+}
+
+fn predictions(logits: &[Tracked]) -> Result<Tensor> {
+    let answer = |logits: &Tracked| match logits.dims()[1] {
+        1 => logits.value().gt(0.0)?.to_dtype(DType::U32),
+        _ => logits.value().argmax_keepdim(D::Minus1),
+    };
+    let answers = logits.iter().map(answer).collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&answers, 1)?)
 }
 
 /// A model for several tasks.

@@ -1,13 +1,14 @@
 //! What weights are of: enough to build the network, prepare images and name the answers.
 
-use abn_backbones::{BuildOptions, Cost};
-use abn_core::{Classifier, ParamStore};
+use abn_backbones::{BuildOptions, Cost, Variant};
+use abn_core::ParamStore;
 use abn_data::{Dataset, Fit, Image, Normalisation, Size, Splits, Transform};
 use abn_explain::pictures::Reach;
 use candle_core::{DType, Device, Tensor};
 use image::imageops::{FilterType, resize};
 use serde::{Deserialize, Serialize};
 
+use crate::network::Network;
 use crate::{Error, Recipe, Result, explain};
 
 /// What a network is, sees and answers: JSON in the metadata of `model.safetensors`.
@@ -15,10 +16,34 @@ use crate::{Error, Recipe, Result, explain};
 pub struct Card {
     /// The recipe that trained the network, without the place of the data.
     pub recipe: Recipe,
-    /// Names of the classes, in the order of the network's outputs.
+    /// Names of the classes, in the order of the network's outputs. None of a network for several
+    /// tasks.
     pub classes: Vec<String>,
+    /// What a network for several tasks answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<Question>,
     /// How images are prepared.
     pub input: Input,
+}
+
+/// One of a network's tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Its name, such as an attribute's.
+    pub name: String,
+    /// Names of its answers, in the order of their labels.
+    pub answers: Vec<String>,
+}
+
+impl Question {
+    /// The tasks of a dataset.
+    pub fn all(data: &dyn Dataset) -> Vec<Self> {
+        let question = |task: &abn_data::Task| {
+            let (name, answers) = (task.name.clone(), task.categories.clone());
+            Self { name, answers }
+        };
+        data.tasks().iter().map(question).collect()
+    }
 }
 
 /// How images are prepared for a network.
@@ -77,15 +102,12 @@ impl Card {
     /// The card of a network that a recipe trains on a dataset.
     ///
     /// # Errors
-    /// If the recipe's model is not known, the dataset has several tasks, or its first image cannot
-    /// be read.
+    /// If the recipe's model is not known, a setting is not for a dataset of several tasks, or its
+    /// first image cannot be read.
     pub fn new(recipe: &Recipe, data: &Splits) -> Result<Self> {
-        if let tasks @ 2.. = data.train.tasks().len() {
-            let (model, name) = (&recipe.model, &data.name);
-            return Err(Error::Invalid(format!(
-                "{name} has {tasks} tasks; a {model} ({}) answers one",
-                recipe.variant
-            )));
+        let several = data.train.tasks().len() > 1;
+        if several {
+            check_for_tasks(recipe, &data.name)?;
         }
         let size = recipe.input_size(data.image_size)?;
         let transform = Transform::standard(data.fit, size, data.stats);
@@ -101,7 +123,8 @@ impl Card {
         let Normalisation { mean, std } = data.stats;
         Ok(Self {
             recipe: recipe.identity(),
-            classes: data.train.class_names().to_vec(),
+            classes: if several { Vec::new() } else { data.train.class_names().to_vec() },
+            tasks: if several { Question::all(&*data.train) } else { Vec::new() },
             input: Input {
                 size: size.height,
                 width: (size.width != size.height).then_some(size.width),
@@ -116,16 +139,28 @@ impl Card {
     /// The network in words, for messages.
     pub fn network(&self) -> String {
         let Recipe { model, variant, .. } = &self.recipe;
-        format!("{model} ({variant}, {} classes)", self.classes.len())
+        match self.tasks.len() {
+            0 => format!("{model} ({variant}, {} classes)", self.classes.len()),
+            tasks => format!("{model} ({variant}, {tasks} tasks)"),
+        }
     }
 
     /// Builds the network; its parameters come from `params`.
     ///
     /// # Errors
     /// If the recipe's model is not known.
-    pub fn build(&self, params: &ParamStore) -> Result<Box<dyn Classifier>> {
+    pub fn build(&self, params: &ParamStore) -> Result<Network> {
         let spec = abn_backbones::find(&self.recipe.model)?;
-        Ok(spec.build(self.recipe.variant, &self.options(), params.var_builder())?)
+        if !self.tasks.is_empty() {
+            let (tasks, options) = (self.multi_tasks(), self.task_options()?);
+            let model = abn_multitask::build(&spec, &tasks, &options, params.var_builder())?;
+            return Ok(Network::Tasks(model));
+        }
+        Ok(Network::Classes(spec.build(
+            self.recipe.variant,
+            &self.options(),
+            params.var_builder(),
+        )?))
     }
 
     /// What the network takes.
@@ -135,7 +170,27 @@ impl Card {
     pub fn cost(&self) -> Result<Cost> {
         let spec = abn_backbones::find(&self.recipe.model)?;
         let Size { height, width } = self.input.image_size();
+        if !self.tasks.is_empty() {
+            let (tasks, options) = (self.multi_tasks(), self.task_options()?);
+            return Ok(abn_multitask::cost_at(&spec, &tasks, &options, (height, width))?);
+        }
         Ok(spec.cost_at(self.recipe.variant, &self.options(), (height, width))?)
+    }
+
+    fn multi_tasks(&self) -> Vec<abn_multitask::Task> {
+        let task = |task: &Question| abn_multitask::Task::new(&*task.name, task.answers.len());
+        self.tasks.iter().map(task).collect()
+    }
+
+    fn task_options(&self) -> Result<abn_multitask::BuildOptions> {
+        let variant = task_variant(&self.recipe)?;
+        let Recipe { form, mechanism, tasks_per_pass, .. } = self.recipe;
+        let config = abn_multitask::Config { mechanism, tasks_per_pass, ..form.config() };
+        Ok(abn_multitask::BuildOptions {
+            bn_momentum: self.recipe.bn_momentum,
+            dropout: self.recipe.dropout,
+            ..abn_multitask::BuildOptions::new(variant, config)
+        })
     }
 
     fn options(&self) -> BuildOptions {
@@ -163,6 +218,28 @@ impl Card {
     /// Names for `count` classes that nobody has named: their numbers.
     pub fn numbered_classes(count: usize) -> Vec<String> {
         (0..count).map(|class| class.to_string()).collect()
+    }
+
+    /// Refuses a dataset whose tasks are not the network's.
+    ///
+    /// # Errors
+    /// Names the first task that differs.
+    pub fn check_tasks(&self, data: &dyn Dataset) -> Result<()> {
+        let theirs = Question::all(data);
+        if self.tasks.len() != theirs.len() {
+            return Err(Error::Invalid(format!(
+                "the dataset has {} task(s), the checkpoint's network {}",
+                theirs.len(),
+                self.tasks.len()
+            )));
+        }
+        match self.tasks.iter().zip(&theirs).find(|(ours, theirs)| ours != theirs) {
+            None => Ok(()),
+            Some((ours, theirs)) => Err(Error::Invalid(format!(
+                "the dataset asks for {:?} where the checkpoint's network answers {:?}",
+                theirs.name, ours.name
+            ))),
+        }
     }
 
     /// Refuses a dataset whose classes are not the network's. Of
@@ -239,6 +316,34 @@ impl Card {
         };
         Ok((input, reach))
     }
+}
+
+/// The variant of a network for several tasks.
+fn task_variant(recipe: &Recipe) -> Result<abn_multitask::Variant> {
+    match recipe.variant {
+        Variant::Baseline => Ok(abn_multitask::Variant::Baseline),
+        Variant::Abn => Ok(abn_multitask::Variant::Abn),
+        other @ (Variant::Cam | Variant::Control) => Err(Error::Setting {
+            key: "variant",
+            problem: format!("must be \"abn\" or \"baseline\" for several tasks, is \"{other}\""),
+        }),
+    }
+}
+
+/// Refuses settings that a network for several tasks does not have.
+fn check_for_tasks(recipe: &Recipe, dataset: &str) -> Result<()> {
+    task_variant(recipe)?;
+    let refuse = |key, problem: &str| {
+        let problem = format!("{problem} for a dataset of several tasks, such as {dataset}");
+        Err(Error::Setting { key, problem })
+    };
+    if recipe.label_smoothing != 0.0 {
+        return refuse("label_smoothing", "must be 0");
+    }
+    if recipe.images_per_class.is_some() {
+        return refuse("images_per_class", "cannot be given");
+    }
+    Ok(())
 }
 
 /// An image at `side` × `side`, bilinear (smoothed where it shrinks).

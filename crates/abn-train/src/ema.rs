@@ -1,11 +1,12 @@
 //! A second copy of a network, whose weights are the exponential moving average of the trained
 //! ones.
 
-use abn_core::{Classifier, ParamStore};
+use abn_core::ParamStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::Result;
 use crate::card::Card;
+use crate::network::Network;
 
 /// The averaged network: PyTorch's `torch.optim.swa_utils.AveragedModel` with
 /// `get_ema_multi_avg_fn(decay)` and `use_buffers=True`.
@@ -14,7 +15,7 @@ use crate::card::Card;
 /// batch norm, by w̄ ← w̄ + (1 − decay)·(w − w̄).
 pub(crate) struct Ema {
     /// The averaged network.
-    pub model: Box<dyn Classifier>,
+    pub model: Network,
     /// Its weights.
     pub params: ParamStore,
     /// Each average with what it is the average of, in the order of their names.

@@ -158,6 +158,9 @@ pub enum Error {
     /// From the explanations and their pictures.
     #[error(transparent)]
     Explain(#[from] abn_explain::Error),
+    /// From the networks for several tasks.
+    #[error(transparent)]
+    MultiTask(#[from] abn_multitask::Error),
     /// From the operations.
     #[error(transparent)]
     Ops(#[from] abn_ops::Error),

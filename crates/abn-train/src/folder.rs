@@ -60,7 +60,12 @@ impl RunFolder {
         self.root.join("events.out.tfevents.0.abn")
     }
 
-    /// `confusion.csv`: how often each class was taken for each, after the last epoch.
+    /// `attributes.csv`, of several tasks: how well each is known, after the last epoch.
+    pub fn attributes(&self) -> PathBuf {
+        self.root.join("attributes.csv")
+    }
+
+    /// `confusion.csv`, of one task: how often each class was taken for each, after the last epoch.
     pub fn confusion(&self) -> PathBuf {
         self.root.join("confusion.csv")
     }

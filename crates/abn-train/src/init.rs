@@ -223,6 +223,10 @@ impl Groups {
 fn last_stage_twins(name: &str) -> Vec<String> {
     match name.strip_prefix("att_") {
         Some(stage) => vec![stage.to_owned(), format!("features.{stage}")],
+        // Of several tasks.
+        None if name.starts_with("layer") && name.contains("_att.") => {
+            vec![name.replacen("_att.", ".", 1)]
+        }
         None if name.contains("stage_att") => vec![name.replace("stage_att", "stage_3")],
         None => Vec::new(),
     }
@@ -240,7 +244,8 @@ mod tests {
             let shapes = |variant| {
                 let recipe = Recipe { model: spec.name().into(), variant, ..Recipe::default() };
                 let input = Input::square(32, [0.0; 3], [1.0; 3]);
-                let card = Card { recipe, classes: Card::numbered_classes(10), input };
+                let classes = Card::numbered_classes(10);
+                let card = Card { recipe, classes, tasks: Vec::new(), input };
                 let store = ParamStore::shapes_only();
                 card.build(&store).unwrap();
                 store.tensors()

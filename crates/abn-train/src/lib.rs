@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+pub mod attributes;
 mod card;
 mod checkpoint;
 mod csv;
@@ -42,6 +43,7 @@ mod import;
 mod init;
 mod metrics;
 mod names;
+mod network;
 mod npy;
 mod optimizer;
 mod progress;
@@ -52,11 +54,12 @@ mod run;
 mod schedule;
 mod step;
 mod tally;
+mod task_run;
 mod tensorboard;
 mod trainer;
 mod weights;
 
-pub use card::{Card, Input};
+pub use card::{Card, Input, Question};
 pub use checkpoint::{Best, State};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
@@ -66,6 +69,7 @@ pub use folder::RunFolder;
 pub use import::{import, read_class_names};
 pub use init::TakenOver;
 pub use metrics::{Metrics, Summary};
+pub use network::{Network, Tested};
 pub use npy::{Array, read_npy};
 pub use optimizer::Sgd;
 pub use progress::Progress;
@@ -73,5 +77,6 @@ pub use recipe::{Difference, Recipe};
 pub use run::{Prediction, Run};
 pub use schedule::Schedule;
 pub use tally::Tally;
+pub use task_run::{TaskPrediction, TaskRun, part_of};
 pub use trainer::{TrainOptions, open_data, train};
 pub use weights::WeightsFile;

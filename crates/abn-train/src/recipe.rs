@@ -1,12 +1,14 @@
 //! What a run does: a flat TOML file that a person reads and edits.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use abn_backbones::Variant;
 use abn_core::{Mechanism, Preset};
 use abn_data::Size;
+use abn_multitask::Form;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
@@ -37,6 +39,14 @@ pub struct Recipe {
     /// `"code"`.
     #[serde(with = "text", skip_serializing_if = "is_default")]
     pub preset: Preset,
+    /// Which network answers a dataset of several tasks: `"chainer"`, the paper's, or `"v1"`, the
+    /// authors' later one ([`Form`]). Without effect on a dataset of one task. Default: `"chainer"`.
+    #[serde(with = "text", skip_serializing_if = "is_default")]
+    pub form: Form,
+    /// How many tasks the perception branch does at a time: fewer take less memory and give the same
+    /// numbers. Without effect on a dataset of one task. Default: none, which does all at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks_per_pass: Option<NonZeroUsize>,
     /// Name of the dataset, as `abn datasets` lists them. Default: `"fashion-mnist-mini"`, which
     /// is part of the program.
     pub dataset: String,
@@ -122,6 +132,8 @@ impl Default for Recipe {
             variant: Variant::Abn,
             mechanism: Mechanism::Residual,
             preset: Preset::Code,
+            form: Form::Chainer,
+            tasks_per_pass: None,
             dataset: "fashion-mnist-mini".into(),
             data_dir: None,
             images_per_class: None,
@@ -151,8 +163,9 @@ impl Default for Recipe {
 
 /// The keys that recipes did not have from the start, with their defaults in TOML. A recipe is
 /// identified without them where they have these, so that older runs stay what they are.
-const LATER: [(&str, &str); 5] = [
+const LATER: [(&str, &str); 6] = [
     ("preset", "\"code\""),
+    ("form", "\"chainer\""),
     ("accumulate", "1"),
     ("schedule", "\"multistep\""),
     ("warmup_epochs", "0"),
@@ -176,11 +189,13 @@ pub(crate) struct Invalid {
 
 impl Recipe {
     /// Every key a recipe may have.
-    pub const KEYS: [&str; 27] = [
+    pub const KEYS: [&str; 29] = [
         "model",
         "variant",
         "mechanism",
         "preset",
+        "form",
+        "tasks_per_pass",
         "dataset",
         "data_dir",
         "images_per_class",

@@ -6,23 +6,35 @@ use std::fs;
 use std::time::UNIX_EPOCH;
 
 use crate::card::Card;
-use crate::evaluation::Confusion;
 use crate::folder::RunFolder;
-use crate::report::gallery::Look;
-use crate::{Metrics, Recipe, Result, csv, files, report, tensorboard};
+use crate::network::Tested;
+use crate::report::{Gallery, Results};
+use crate::{Metrics, Recipe, Result, attributes, csv, files, report, tensorboard};
 
 /// Writes everything, after an epoch; the page with a gallery after the last.
 pub(crate) fn write(
     folder: &RunFolder,
     recipe: &Recipe,
     card: &Card,
-    confusion: &Confusion,
-    gallery: &[Look],
+    tested: &Tested,
+    gallery: &Gallery,
 ) -> Result<()> {
     let lines = &write_curves(folder)?;
-    files::replace_file(&folder.confusion(), confusion.to_csv().as_bytes())?;
+    let results = match tested {
+        Tested::Classes(evaluation) => Results::Classes(evaluation.confusion()),
+        Tested::Tasks(evaluation) => Results::Tasks(evaluation.scores()),
+    };
+    match &results {
+        Results::Classes(confusion) => {
+            files::replace_file(&folder.confusion(), confusion.to_csv().as_bytes())?;
+        }
+        Results::Tasks(scores) => {
+            files::replace_file(&folder.attributes(), attributes::to_csv(scores).as_bytes())?;
+        }
+    }
     let cost = card.cost()?;
-    let page = report::html(&report::Content { recipe, cost, lines, confusion, gallery })?;
+    let results = &results;
+    let page = report::html(&report::Content { recipe, cost, lines, results, gallery })?;
     files::replace_file(&folder.report(), page.as_bytes())
 }
 

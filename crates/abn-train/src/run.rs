@@ -11,6 +11,7 @@ use candle_core::{DType, Device};
 use crate::card::Card;
 use crate::checkpoint::{self, MODEL, State};
 use crate::folder::RunFolder;
+use crate::network::Network;
 use crate::{Error, Recipe, Result, files};
 
 /// Images that go through the network at a time.
@@ -57,17 +58,10 @@ impl Run {
     ///
     /// # Errors
     /// If there is no checkpoint, a file of it is damaged, or its weights are not of the network
-    /// that the run's recipe names.
+    /// that the run's recipe names; or if that has several tasks, as [`TaskRun`](crate::TaskRun) has.
     pub fn open(path: &Path) -> Result<Self> {
-        let checkpoint = find_checkpoint(path)?;
-        let file = checkpoint.join(MODEL);
-        let (card, tensors) = checkpoint::read_model(&file)?;
-        let recipe = run_recipe(&checkpoint, &card)?;
-        let state = checkpoint::read_state(&checkpoint)?;
-        let params = ParamStore::new(0, DType::F32, Device::Cpu);
-        let model = card.build(&params)?;
-        checkpoint::fill(&params, tensors, &file, card.network())?;
-        let packed = PackedWeights::new();
+        let Opened { card, recipe, state, model, params, checkpoint } = open(path)?;
+        let (model, packed) = (model.classifier()?, PackedWeights::new());
         Ok(Self { card, recipe, state, model, params, checkpoint, packed })
     }
 
@@ -100,6 +94,29 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What a run's folder holds.
+pub(crate) struct Opened {
+    pub card: Card,
+    pub recipe: Recipe,
+    pub state: State,
+    pub model: Network,
+    pub params: ParamStore,
+    pub checkpoint: PathBuf,
+}
+
+/// Opens a run of one task or of several.
+pub(crate) fn open(path: &Path) -> Result<Opened> {
+    let checkpoint = find_checkpoint(path)?;
+    let file = checkpoint.join(MODEL);
+    let (card, tensors) = checkpoint::read_model(&file)?;
+    let recipe = run_recipe(&checkpoint, &card)?;
+    let state = checkpoint::read_state(&checkpoint)?;
+    let params = ParamStore::new(0, DType::F32, Device::Cpu);
+    let model = card.build(&params)?;
+    checkpoint::fill(&params, tensors, &file, card.network())?;
+    Ok(Opened { card, recipe, state, model, params, checkpoint })
 }
 
 /// The folder with the weights of a run, or of one of its checkpoints.

@@ -2,13 +2,11 @@
 
 use std::mem;
 
-use abn_core::{Classifier, Mode};
 use abn_data::Batch;
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor};
 
 use crate::Result;
-use crate::evaluate::forward;
+use crate::network::Network;
 use crate::tally::Tally;
 
 /// A step in progress.
@@ -27,7 +25,7 @@ impl Step {
     /// `seed` is the step's; batch norm sees the part.
     pub fn add(
         &mut self,
-        model: &dyn Classifier,
+        model: &Network,
         part: Batch,
         whole: usize,
         seed: u64,
@@ -36,17 +34,14 @@ impl Step {
     ) -> Result<f64> {
         // The first part has the seed of a step that is not in parts.
         let seed = if self.parts == 0 { seed } else { absorb(seed, self.parts) };
-        let (output, loss, labels) = forward(model, part, Mode::Train { seed }, smoothing)?;
-        let mean = tally.add(&output, &loss, &labels)?;
+        // The mean over the step's images is that of its parts, each by its share of them.
+        let images = part.indices.len();
+        let share = images as f32 / whole as f32;
+        let mean = model.train(part, seed, smoothing, share, &mut self.gradients, tally)?;
         if !mean.is_finite() {
             return Ok(mean);
         }
-        // What backward needs it holds itself: without these, memory is free sooner.
-        drop(output);
-        // The mean over the step's images is that of its parts, each by its share of them.
-        let share = Tensor::new(labels.len() as f32 / whole as f32, &Device::Cpu)?;
-        loss.total.backward_into(share, &mut self.gradients)?;
-        self.images += labels.len();
+        self.images += images;
         self.parts += 1;
         Ok(mean)
     }
@@ -74,9 +69,9 @@ fn absorb(state: u64, number: u64) -> u64 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use abn_core::Features;
+    use abn_core::{Classifier, Features, Mode};
     use abn_ops::Tracked;
-    use candle_core::Var;
+    use candle_core::{Device, Tensor, Var};
 
     use super::*;
 
@@ -126,7 +121,7 @@ mod tests {
         let weights: Vec<f32> = (0..36).map(|i| (i * 29 % 17) as f32 / 40.0 - 0.2).collect();
         let weight =
             Var::from_tensor(&Tensor::from_vec(weights, (3, 12), &Device::Cpu).unwrap()).unwrap();
-        let model = Linear(weight.clone());
+        let model = Network::Classes(Box::new(Linear(weight.clone())));
         let gradient = |parts: &[std::ops::Range<usize>]| {
             let (mut step, mut tally) = (Step::default(), Tally::default());
             for part in parts {

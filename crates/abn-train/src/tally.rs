@@ -11,13 +11,16 @@ use crate::evaluation::highest;
 ///
 /// Written and read back exactly (sums as the bits of an `f64`), so an epoch that was stopped in
 /// its middle ends as if it had not been.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// Images seen.
     pub images: usize,
-    /// Images the perception branch got wrong.
+    /// Answers to each image: 1, or the number of tasks.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    tasks: usize,
+    /// Answers the perception branch got wrong.
     pub wrong: usize,
-    /// Images the attention branch got wrong, if there is one.
+    /// Answers the attention branch got wrong, if there is one.
     pub wrong_attention: Option<usize>,
     /// Loss of both branches.
     loss: Sum,
@@ -44,7 +47,50 @@ impl From<Sum> for u64 {
     }
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(tasks: &usize) -> bool {
+    *tasks == 1
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::of_tasks(1)
+    }
+}
+
+/// Mean losses of a batch of images with answers to several tasks, and how many of these were wrong.
+pub(crate) struct TaskSums {
+    pub images: usize,
+    pub total: f64,
+    pub perception: f64,
+    pub attention: Option<f64>,
+    pub wrong: usize,
+    pub wrong_attention: Option<usize>,
+}
+
 impl Tally {
+    /// Nothing yet, of images with so many answers.
+    pub(crate) fn of_tasks(tasks: usize) -> Self {
+        let (loss, perception, attention) = Default::default();
+        Self { images: 0, tasks, wrong: 0, wrong_attention: None, loss, perception, attention }
+    }
+
+    /// Counts a batch with several answers to each image.
+    pub(crate) fn add_tasks(&mut self, batch: &TaskSums) {
+        let images = batch.images as f64;
+        self.images += batch.images;
+        self.loss.0 += batch.total * images;
+        self.perception.0 += batch.perception * images;
+        self.wrong += batch.wrong;
+        if let (Some(loss), Some(wrong)) = (batch.attention, batch.wrong_attention) {
+            self.attention.0 += loss * images;
+            *self.wrong_attention.get_or_insert_default() += wrong;
+        }
+    }
+
     /// Counts a batch and gives its loss, which may not be a number.
     pub(crate) fn add(&mut self, output: &Output, loss: &Loss, labels: &[u32]) -> Result<f64> {
         let images = labels.len();
@@ -82,14 +128,18 @@ impl Tally {
         self.wrong_attention.map(|_| self.mean(self.attention.0))
     }
 
-    /// Top-1 error of the perception branch in percent.
+    /// Top-1 error of the perception branch in percent, the mean over the tasks.
     pub fn error(&self) -> f64 {
-        self.mean(100.0 * self.wrong as f64)
+        self.error_of(self.wrong)
+    }
+
+    fn error_of(&self, wrong: usize) -> f64 {
+        self.mean(100.0 * wrong as f64) / self.tasks as f64
     }
 
     /// Top-1 error of the attention branch in percent, if there is one.
     pub fn error_attention(&self) -> Option<f64> {
-        self.wrong_attention.map(|wrong| self.mean(100.0 * wrong as f64))
+        self.wrong_attention.map(|wrong| self.error_of(wrong))
     }
 }
 
@@ -111,6 +161,7 @@ mod tests {
     fn sums_read_back_exactly() {
         let tally = Tally {
             images: 7,
+            tasks: 1,
             wrong: 2,
             wrong_attention: Some(3),
             loss: Sum(0.1 + 0.2),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use abn_core::{Classifier, ParamStore};
+use abn_core::ParamStore;
 use abn_data::{Loader, LoaderConfig, Splits};
 use abn_ops::in_pool;
 use candle_core::{DType, Device};
@@ -12,13 +12,13 @@ use candle_core::{DType, Device};
 use crate::card::Card;
 use crate::checkpoint::{self, Best, State, Training};
 use crate::ema::Ema;
-use crate::evaluate::evaluate;
-use crate::evaluation::Evaluation;
 use crate::folder::{Found, RunFolder};
 use crate::init::{self, Extent};
+use crate::network::{Network, Tested};
 use crate::optimizer::Sgd;
 use crate::progress::{EpochBar, Progress, Reporter};
 use crate::report::gallery::{self, Chosen};
+use crate::report::{Gallery, attributes};
 use crate::step::{Step, step_seed};
 use crate::tally::Tally;
 use crate::{Error, Metrics, Recipe, Result, Summary, files, records};
@@ -132,7 +132,7 @@ struct Session<'a> {
     folder: RunFolder,
     data: Splits,
     card: Card,
-    model: Box<dyn Classifier>,
+    model: Network,
     training: Training,
     state: State,
     reporter: Reporter,
@@ -156,27 +156,37 @@ impl Session<'_> {
     }
 
     /// The report's gallery. A run that was cut off after its last epoch is evaluated once more.
-    fn finish(&self, last: Option<Evaluation>) -> Result<()> {
-        let evaluation = match last {
-            Some(evaluation) => evaluation,
+    fn finish(&self, last: Option<Tested>) -> Result<()> {
+        let tested = match last {
+            Some(tested) => tested,
             None => self.test()?.ok_or_else(|| self.interrupted())?,
         };
-        let chosen = Chosen::new(&evaluation.answers, self.card.classes.len(), SHOWN);
-        let indices = [chosen.wrong, chosen.right].concat();
-        let method = gallery::method_for(self.recipe.variant);
-        let looks = gallery::look(self.model(), &self.card, &*self.data.test, &indices, method)?;
-        let confusion = evaluation.confusion();
-        records::write(&self.folder, self.recipe, &self.card, &confusion, &looks)
+        let (card, data) = (&self.card, &*self.data.test);
+        let gallery = match (&tested, self.model()) {
+            (Tested::Classes(evaluation), Network::Classes(model)) => {
+                let chosen = Chosen::new(&evaluation.answers, card.classes.len(), SHOWN);
+                let indices = [chosen.wrong, chosen.right].concat();
+                let method = gallery::method_for(self.recipe.variant);
+                Gallery::Classes(gallery::look(&**model, card, data, &indices, method)?)
+            }
+            (Tested::Tasks(evaluation), Network::Tasks(model)) => {
+                let chosen = attributes::choose(&evaluation.answers, card.tasks.len(), SHOWN);
+                Gallery::Tasks(attributes::look(&**model, card, data, &chosen)?)
+            }
+            // A network is tested as what it is.
+            _ => Gallery::None,
+        };
+        records::write(&self.folder, self.recipe, card, &tested, &gallery)
     }
 
-    fn epoch(&mut self) -> Result<Evaluation> {
-        let tally = self.state.partial.take().unwrap_or_default();
+    fn epoch(&mut self) -> Result<Tested> {
+        let tally = self.state.partial.take().unwrap_or_else(|| self.model.tally());
         let mut bar = self.reporter.epoch(self.state.epoch, tally.images);
         let train = self.train_epoch(tally, &mut bar)?;
         let images_per_second = bar.images_per_second();
         bar.evaluating();
-        let Some(evaluation) = self.test()? else { return self.stop_with(train) };
-        let test = &evaluation.tally;
+        let Some(tested) = self.test()? else { return self.stop_with(train) };
+        let test = tested.tally();
         let metrics = Metrics {
             epoch: self.state.epoch + 1,
             lr: self.learning_rate(self.steps_per_epoch() - 1),
@@ -190,9 +200,9 @@ impl Session<'_> {
             seconds: bar.seconds(),
             images_per_second,
         };
-        self.record(&metrics, &evaluation)?;
+        self.record(&metrics, &tested)?;
         self.reporter.epoch_done(&bar, &metrics);
-        Ok(evaluation)
+        Ok(tested)
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -220,11 +230,11 @@ impl Session<'_> {
         let mut progress = Step::default();
         for part in loader.skip(self.state.step * self.recipe.accumulate) {
             let part = part?;
-            let (images, whole) = (part.labels.len(), self.images_of_step());
+            let (images, whole) = (part.indices.len(), self.images_of_step());
             let seed = step_seed(self.recipe.seed, epoch, self.state.step as u64);
             let smoothing = self.recipe.label_smoothing;
             let mean =
-                in_pool(|| progress.add(&*self.model, part, whole, seed, smoothing, &mut tally))?;
+                in_pool(|| progress.add(&self.model, part, whole, seed, smoothing, &mut tally))?;
             let lr = self.learning_rate(self.state.step);
             if !mean.is_finite() {
                 let (epoch, step) = (self.state.epoch + 1, self.state.step + 1);
@@ -272,14 +282,13 @@ impl Session<'_> {
     }
 
     /// What is evaluated: the average of the weights, if there is one.
-    fn model(&self) -> &dyn Classifier {
-        let model = self.training.ema.as_ref().map_or(&self.model, |ema| &ema.model);
-        &**model
+    fn model(&self) -> &Network {
+        self.training.ema.as_ref().map_or(&self.model, |ema| &ema.model)
     }
 
-    fn test(&self) -> Result<Option<Evaluation>> {
+    fn test(&self) -> Result<Option<Tested>> {
         let (test, transform) = (self.data.test.clone(), self.card.transform());
-        evaluate(self.model(), test, transform, self.recipe.part_size(), &self.options.stop)
+        self.model().test(test, transform, self.recipe.part_size(), &self.options.stop)
     }
 
     fn save_last(&self) -> Result<()> {
@@ -289,13 +298,13 @@ impl Session<'_> {
     /// Puts a finished epoch on disk: its line and what follows from it, then `best/`, then
     /// `last/`, from which alone a resumed run goes on. A kill before that makes the epoch be done
     /// again, line and all.
-    fn record(&mut self, metrics: &Metrics, evaluation: &Evaluation) -> Result<()> {
-        let wrong = evaluation.tally.wrong;
+    fn record(&mut self, metrics: &Metrics, tested: &Tested) -> Result<()> {
+        let wrong = tested.tally().wrong;
         self.state = State { epoch: metrics.epoch, step: 0, partial: None, ..self.state.clone() };
         let epoch = metrics.epoch;
         let better = self.state.best.is_none_or(|best| wrong < best.wrong);
         metrics.append(&self.folder.metrics())?;
-        records::write(&self.folder, self.recipe, &self.card, &evaluation.confusion(), &[])?;
+        records::write(&self.folder, self.recipe, &self.card, tested, &Gallery::None)?;
         if better {
             self.state.best = Some(Best { epoch, wrong });
             checkpoint::save(&self.folder.best(), &self.training, false, &self.card, &self.state)?;

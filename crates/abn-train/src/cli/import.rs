@@ -126,7 +126,12 @@ impl ImportArgs {
                 };
                 let size = abn_backbones::find(&recipe.model)?.image_size();
                 let (mean, std) = IMAGENET;
-                Card { recipe: recipe.clone(), classes, input: Input::square(size, mean, std) }
+                Card {
+                    recipe: recipe.clone(),
+                    classes,
+                    tasks: Vec::new(),
+                    input: Input::square(size, mean, std),
+                }
             }
         };
         card.recipe = recipe;

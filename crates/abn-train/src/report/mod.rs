@@ -1,14 +1,17 @@
 //! The page of a run: `report.html`.
 
+pub mod attributes;
 pub mod gallery;
 pub mod page;
 pub mod svg;
 
 use abn_backbones::Cost;
 
+use self::attributes::TaskLook;
 use self::gallery::Look;
 use self::page::Page;
 use self::svg::{Series, line_chart};
+use crate::attributes::{HEADS, TaskScore, cells};
 use crate::evaluation::{ClassAccuracy, Confusion};
 use crate::{Metrics, Recipe, Result};
 
@@ -19,16 +22,33 @@ const MATRIX: usize = 20;
 pub(crate) struct Content<'a> {
     pub recipe: &'a Recipe,
     pub cost: Cost,
-    /// The last one belongs to `confusion`.
+    /// The last one belongs to `results`.
     pub lines: &'a [Metrics],
-    pub confusion: &'a Confusion,
-    /// Test images after the last epoch; empty before.
-    pub gallery: &'a [Look],
+    pub results: &'a Results,
+    pub gallery: &'a Gallery,
+}
+
+/// How well a network answers.
+pub(crate) enum Results {
+    /// One answer to each image.
+    Classes(Confusion),
+    /// An answer to each of several tasks.
+    Tasks(Vec<TaskScore>),
+}
+
+/// Test images after the last epoch, and where the network looked.
+pub(crate) enum Gallery {
+    /// Before the last epoch.
+    None,
+    /// One answer to each.
+    Classes(Vec<Look>),
+    /// One of several tasks each.
+    Tasks(Vec<TaskLook>),
 }
 
 /// The page of a run.
 pub(crate) fn html(content: &Content<'_>) -> Result<String> {
-    let &Content { recipe, cost, lines, confusion, gallery } = content;
+    let &Content { recipe, cost, lines, results, gallery } = content;
     let Recipe { model, variant, dataset, epochs, .. } = recipe;
     let mut page = Page::new(&format!("{model} ({variant}) on {dataset}"));
     let Some(last) = lines.last() else { return Ok(page.finish()) };
@@ -52,8 +72,25 @@ pub(crate) fn html(content: &Content<'_>) -> Result<String> {
     ));
     page.heading("Curves");
     page.charts(&charts(lines));
-    classes(&mut page, confusion);
-    looks(&mut page, confusion.classes(), gallery)?;
+    match results {
+        Results::Classes(confusion) => classes(&mut page, confusion),
+        Results::Tasks(scores) => {
+            page.heading("Tasks");
+            page.text(
+                "Test images after the last epoch. Positives are the images that have the attribute; \
+                 balanced accuracy is the mean of the shares of positives and of the others that were \
+                 answered rightly.",
+            );
+            page.table(&HEADS, &cells(scores));
+        }
+    }
+    match (gallery, results) {
+        (Gallery::Classes(gallery), Results::Classes(confusion)) => {
+            looks(&mut page, confusion.classes(), gallery)?;
+        }
+        (Gallery::Tasks(gallery), _) => task_looks(&mut page, gallery)?,
+        _ => {}
+    }
     page.heading("Settings");
     let settings: Vec<_> = recipe
         .to_toml()
@@ -162,6 +199,22 @@ fn looks(page: &mut Page, classes: &[String], gallery: &[Look]) -> Result<()> {
     Ok(())
 }
 
+/// Where the network looked for attributes that images have.
+fn task_looks(page: &mut Page, gallery: &[TaskLook]) -> Result<()> {
+    if gallery.is_empty() {
+        return Ok(());
+    }
+    page.heading("Where the network looked");
+    page.text(
+        "Test images that have the attribute, each beside the attribute's map, its positive part and its \
+         negative part: blue is the lowest value, red the highest. Maps have either sign; what is \
+         negative turns features over.",
+    );
+    let pictures = gallery.iter().map(TaskLook::picture).collect::<Result<Vec<_>>>()?;
+    page.gallery(&pictures);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use abn_backbones::Variant;
@@ -173,7 +226,8 @@ mod tests {
 
     fn html(recipe: &Recipe, lines: &[Metrics], confusion: &Confusion) -> String {
         let cost = Cost { parameters: 1234, multiply_adds: 5678 };
-        super::html(&Content { recipe, cost, lines, confusion, gallery: &[] }).unwrap()
+        let results = &Results::Classes(confusion.clone());
+        super::html(&Content { recipe, cost, lines, results, gallery: &Gallery::None }).unwrap()
     }
 
     fn confusion(k: usize) -> Confusion {

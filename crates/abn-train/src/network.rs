@@ -1,0 +1,195 @@
+//! A network of one task or of several, as training sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use abn_core::{Classifier, Mode};
+use abn_data::{Batch, Dataset, Loader, LoaderConfig, Transform};
+use abn_multitask::MultiTask;
+use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
+
+use crate::attributes::{TaskAnswers, TaskEvaluation};
+use crate::card::Question;
+use crate::evaluate::{evaluate, forward};
+use crate::evaluation::Evaluation;
+use crate::tally::{Tally, TaskSums};
+use crate::{Error, Result};
+
+/// A network.
+pub enum Network {
+    /// One answer to an image.
+    Classes(Box<dyn Classifier>),
+    /// An answer to each of several tasks.
+    Tasks(Box<dyn MultiTask>),
+}
+
+/// What a network answered to a dataset.
+pub enum Tested {
+    /// One answer to each image.
+    Classes(Evaluation),
+    /// An answer to each task.
+    Tasks(TaskEvaluation),
+}
+
+impl Tested {
+    /// Losses and errors.
+    pub fn tally(&self) -> &Tally {
+        match self {
+            Self::Classes(evaluation) => &evaluation.tally,
+            Self::Tasks(evaluation) => &evaluation.tally,
+        }
+    }
+}
+
+impl Network {
+    /// The network, if it gives one answer.
+    ///
+    /// # Errors
+    /// If it answers several tasks.
+    pub fn classifier(self) -> Result<Box<dyn Classifier>> {
+        match self {
+            Self::Classes(model) => Ok(model),
+            Self::Tasks(model) => Err(Error::Invalid(format!(
+                "the network answers {} tasks; this is for networks of one (`abn eval` and `abn explain` \
+                 take both)",
+                model.tasks().len()
+            ))),
+        }
+    }
+
+    /// Nothing counted yet.
+    pub(crate) fn tally(&self) -> Tally {
+        match self {
+            Self::Classes(_) => Tally::default(),
+            Self::Tasks(model) => Tally::of_tasks(model.tasks().len()),
+        }
+    }
+
+    /// Counts a part of a training step, adds its gradient to the others' and gives its mean loss.
+    /// `share` is the part's of the step's images. A loss that is no number adds nothing of use.
+    pub(crate) fn train(
+        &self,
+        part: Batch,
+        seed: u64,
+        smoothing: f64,
+        share: f32,
+        gradients: &mut GradStore,
+        tally: &mut Tally,
+    ) -> Result<f64> {
+        let mode = Mode::Train { seed };
+        match self {
+            Self::Classes(model) => {
+                let (output, loss, labels) = forward(&**model, part, mode, smoothing)?;
+                let mean = tally.add(&output, &loss, &labels)?;
+                if mean.is_finite() {
+                    // What backward needs it holds itself: without these, memory is free sooner.
+                    drop(output);
+                    let share = Tensor::new(share, &Device::Cpu)?;
+                    loss.total.backward_into(share, gradients)?;
+                }
+                Ok(mean)
+            }
+            Self::Tasks(model) => {
+                let (images, labels) = tensors(part)?;
+                let share = f64::from(share);
+                let step = model.backward_into(&images, &labels, mode, share, gradients)?;
+                let scores = step.output.attention.as_ref();
+                tally.add_tasks(&TaskSums {
+                    images: labels.dims()[0],
+                    total: step.total,
+                    perception: step.perception,
+                    attention: step.attention,
+                    wrong: wrong(&step.output.predictions()?, &labels)?,
+                    wrong_attention: scores
+                        .map(|scores| wrong(&scores.predictions()?, &labels))
+                        .transpose()?,
+                });
+                Ok(step.total)
+            }
+        }
+    }
+
+    /// Asks the network for every image of a dataset in its order, in evaluation mode. `None` if
+    /// `stop` was set meanwhile.
+    ///
+    /// # Errors
+    /// If an image cannot be had, or does not fit the network.
+    pub fn test(
+        &self,
+        dataset: Arc<dyn Dataset>,
+        transform: Transform,
+        batch_size: usize,
+        stop: &AtomicBool,
+    ) -> Result<Option<Tested>> {
+        Ok(match self {
+            Self::Classes(model) => {
+                evaluate(&**model, dataset, transform, batch_size, stop)?.map(Tested::Classes)
+            }
+            Self::Tasks(model) => {
+                evaluate_tasks(&**model, dataset, transform, batch_size, stop)?.map(Tested::Tasks)
+            }
+        })
+    }
+}
+
+fn evaluate_tasks(
+    model: &dyn MultiTask,
+    dataset: Arc<dyn Dataset>,
+    transform: Transform,
+    batch_size: usize,
+    stop: &AtomicBool,
+) -> Result<Option<TaskEvaluation>> {
+    let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
+    let tasks = Question::all(&*dataset);
+    let (mut tally, mut answers) = (Tally::of_tasks(tasks.len()), Vec::new());
+    let packed = PackedWeights::new();
+    for batch in Loader::new(dataset, transform, config)? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let batch = batch?;
+        let indices = batch.indices.clone();
+        let (images, labels) = tensors(batch)?;
+        let answer = || packed.reuse(|| no_grad(|| model.forward(&images, Mode::Eval)));
+        let output = in_pool(answer)?;
+        let loss = abn_multitask::loss(model.tasks(), &output, &labels)?;
+        let predicted = output.predictions()?;
+        let scores = output.attention.as_ref();
+        tally.add_tasks(&TaskSums {
+            images: indices.len(),
+            total: number(&loss.total)?,
+            perception: number(&loss.perception)?,
+            attention: loss.attention.as_ref().map(number).transpose()?,
+            wrong: wrong(&predicted, &labels)?,
+            wrong_attention: scores
+                .map(|scores| wrong(&scores.predictions()?, &labels))
+                .transpose()?,
+        });
+        let rows = labels.to_vec2()?.into_iter().zip(predicted.to_vec2()?);
+        let rows = indices.into_iter().zip(rows);
+        answers.extend(rows.map(|(index, (labels, predicted))| TaskAnswers {
+            index,
+            labels,
+            predicted,
+        }));
+    }
+    Ok(Some(TaskEvaluation { tally, answers, tasks }))
+}
+
+/// Images (N, 3, H, W) and labels (N, T).
+fn tensors(batch: Batch) -> Result<(Tracked, Tensor)> {
+    let Batch { images, labels, tasks, shape: [n, c, h, w], .. } = batch;
+    let images = Tensor::from_vec(images, (n, c, h, w), &Device::Cpu)?;
+    Ok((Tracked::constant(images), Tensor::from_vec(labels, (n, tasks), &Device::Cpu)?))
+}
+
+fn wrong(predicted: &Tensor, labels: &Tensor) -> Result<usize> {
+    let differ = predicted.ne(labels)?.to_dtype(DType::U32)?;
+    Ok(differ.sum_all()?.to_scalar::<u32>()? as usize)
+}
+
+fn number(value: &Tracked) -> Result<f64> {
+    Ok(f64::from(value.value().to_scalar::<f32>()?))
+}

@@ -1,0 +1,116 @@
+//! A trained network for several tasks, ready to answer.
+
+use std::path::{Path, PathBuf};
+
+use abn_core::{Mode, ParamStore};
+use abn_data::Image;
+use abn_explain::pictures::Heatmap;
+use abn_multitask::MultiTask;
+use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
+
+use crate::card::Card;
+use crate::checkpoint::State;
+use crate::network::Network;
+use crate::run::{self, Opened};
+use crate::{Error, Recipe, Result};
+
+/// Images that go through the network at a time.
+const BATCH: usize = 16;
+
+/// A trained network for several tasks, from a run's folder.
+pub struct TaskRun {
+    /// What the network is, sees and answers.
+    pub card: Card,
+    /// The recipe that trained it, with the place of the data if the run's folder tells it.
+    pub recipe: Recipe,
+    /// How far it was trained.
+    pub state: State,
+    /// The network. Its weights are not to be changed once it has answered.
+    pub model: Box<dyn MultiTask>,
+    /// Its parameters.
+    pub params: ParamStore,
+    /// The folder the weights came from.
+    pub checkpoint: PathBuf,
+    packed: PackedWeights,
+}
+
+/// What a network says of an image's attributes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskPrediction {
+    /// Of each task the probability of each answer.
+    pub probabilities: Vec<Vec<f32>>,
+    /// Where the network looked for each task; a baseline does not tell. Values of tasks with two
+    /// answers are of either sign.
+    pub maps: Option<Vec<Heatmap>>,
+}
+
+impl TaskPrediction {
+    /// The likeliest answer to a task and its probability; of equals the first.
+    pub fn answer(&self, task: usize) -> Option<(usize, f32)> {
+        let answers = self.probabilities.get(task)?.iter().copied().enumerate();
+        answers.reduce(|best, next| if next.1 > best.1 { next } else { best })
+    }
+}
+
+/// One map's positive part, M above 0, or its negative part, −M where M is below 0, as the paper's
+/// figures of faces show them.
+///
+/// # Errors
+/// None but for a map whose numbers are none.
+pub fn part_of(map: &Heatmap, positive: bool) -> Result<Heatmap> {
+    let sign = if positive { 1.0 } else { -1.0 };
+    let values = map.values().iter().map(|value| (sign * value).max(0.0)).collect();
+    Ok(Heatmap::new(map.width(), map.height(), values, map.reach())?)
+}
+
+impl TaskRun {
+    /// Opens a run's folder, in which `best/` goes before `last/`, or one of these.
+    ///
+    /// # Errors
+    /// As [`Run::open`](crate::Run::open), and if its network has one task.
+    pub fn open(path: &Path) -> Result<Self> {
+        let Opened { card, recipe, state, model, params, checkpoint } = run::open(path)?;
+        let Network::Tasks(model) = model else {
+            let network = card.network();
+            return Err(Error::Invalid(format!("{}: {network} has no tasks", path.display())));
+        };
+        let packed = PackedWeights::new();
+        Ok(Self { card, recipe, state, model, params, checkpoint, packed })
+    }
+
+    /// Answers and maps for images of any size, which are brought to the network's input as in
+    /// evaluation.
+    ///
+    /// # Errors
+    /// If an image's bytes do not fit its size.
+    pub fn predict(&self, images: &[Image]) -> Result<Vec<TaskPrediction>> {
+        self.packed.reuse(|| predict(&*self.model, &self.card, images))
+    }
+}
+
+/// Answers and maps of a network with this card.
+pub(crate) fn predict(
+    model: &dyn MultiTask,
+    card: &Card,
+    images: &[Image],
+) -> Result<Vec<TaskPrediction>> {
+    let mut predictions = Vec::with_capacity(images.len());
+    for images in images.chunks(BATCH) {
+        let (inputs, reaches) = card.inputs(images)?;
+        let forward = || model.forward(&Tracked::constant(inputs), Mode::Eval);
+        let output = in_pool(|| no_grad(forward))?;
+        let probabilities = output.probabilities()?;
+        let rows = probabilities.iter().map(|task| task.to_vec2::<f32>());
+        let rows = rows.collect::<candle_core::Result<Vec<_>>>()?;
+        for (i, reach) in reaches.into_iter().enumerate() {
+            let probabilities = rows.iter().map(|task| task[i].clone()).collect();
+            let maps = output.attention.as_ref().map(|attention| {
+                let maps = attention.maps.value().get(i)?;
+                let map = |t| Ok::<_, Error>(Heatmap::from_tensor(&maps.get(t)?, reach)?);
+                (0..model.tasks().len()).map(map).collect::<Result<Vec<_>>>()
+            });
+            predictions.push(TaskPrediction { probabilities, maps: maps.transpose()? });
+        }
+    }
+    Ok(predictions)
+}
