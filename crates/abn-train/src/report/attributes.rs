@@ -60,7 +60,7 @@ pub fn look(
         let sample = data.get(index)?;
         let prediction = predict(model, card, std::slice::from_ref(&sample.image))?.remove(0);
         let Some((answer, probability)) = prediction.answer(t) else { continue };
-        let Some(map) = prediction.maps.and_then(|mut maps| Some(maps.swap_remove(t))) else {
+        let Some(map) = prediction.maps.map(|mut maps| maps.swap_remove(t)) else {
             continue;
         };
         let name = |label: usize| card.tasks[t].answers.get(label).cloned().unwrap_or_default();
