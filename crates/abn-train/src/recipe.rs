@@ -488,6 +488,7 @@ mod tests {
             ema_decay: Some(0.99),
             images_per_class: Some(5),
             image_size: Some(64),
+            tasks_per_pass: NonZeroUsize::new(5),
             init: Some("w.pth".into()),
             init_sha256: Some("0a".repeat(32)),
             ..Recipe::default()
@@ -506,6 +507,7 @@ mod tests {
     fn later_keys_are_written_with_their_values_but_identify_a_recipe_only_if_set() {
         let set = Recipe {
             preset: Preset::Paper,
+            form: Form::V1,
             accumulate: 4,
             schedule: Schedule::Cosine,
             warmup_epochs: 2,
