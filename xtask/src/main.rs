@@ -31,6 +31,8 @@ enum Command {
     ReproduceTable1(tables::Args),
     #[command(name = "reproduce-table2")]
     ReproduceTable2(tables::Args),
+    #[command(name = "reproduce-table3")]
+    ReproduceTable3(tables::Args),
 }
 
 /// What a shell gives a command that Ctrl-C ended.
@@ -83,5 +85,6 @@ fn run(command: Command) -> Result<()> {
         Command::ReproduceFigures(args) => figures::run(&args),
         Command::ReproduceTable1(args) => tables::run("table1", &args),
         Command::ReproduceTable2(args) => tables::run("table2", &args),
+        Command::ReproduceTable3(args) => tables::run("table3", &args),
     }
 }

@@ -2,13 +2,13 @@
 //! their features know.
 
 mod faithful;
-mod features;
+pub mod features;
 mod file;
-mod network;
+pub mod network;
 mod page;
 mod panels;
 mod planted;
-mod scatter;
+pub mod scatter;
 
 use std::fs;
 use std::path::PathBuf;
@@ -104,6 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
         recipes: args.recipes.clone(),
         force: false,
         dry_run: false,
+        init: None,
     };
     let options = tables::options("reproduce-figures", &of_table)?;
     let (trained, lacking) = tables::trained(&file.table, &file.columns, &of_table, &options)?;

@@ -42,6 +42,16 @@ pub enum Kind {
     Cars,
 }
 
+impl Kind {
+    /// The folder that tables draw it into.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Faces => "synthetic-faces",
+            Self::Cars => "synthetic-cars",
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Result<()> {
     match ensure(args.kind, args.seed, &args.dir)? {
         true => println!("drew {}", args.dir.display()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use abn_data::Size;
 use abn_train::Recipe;
 use anyhow::Result;
 
@@ -27,11 +28,14 @@ pub fn print(table: &TableFile, plan: &[Planned]) -> Result<()> {
         let dataset = table.dataset.iter().find(|d| d.name == recipe.dataset);
         let (classes, images) = dataset.map_or((10, 0), |d| (d.classes, d.images));
         let images = recipe.images_per_class.map_or(images, |n| images.min(n * classes));
-        let key = (recipe.model.clone(), recipe.variant, classes);
+        let [height, width] = dataset.map_or([1, 1], |dataset| dataset.shape);
+        let size = recipe.input_size(Size { height, width })?;
+        let pixels = size.height * size.width;
+        let key = (recipe.model.clone(), recipe.variant, classes, pixels);
         let speed = match speeds.get(&key) {
             Some(&speed) => speed,
             None => {
-                let speed = images_per_second(recipe, classes)?;
+                let speed = images_per_second(recipe, classes, pixels)?;
                 speeds.insert(key, speed);
                 speed
             }
@@ -57,9 +61,10 @@ pub fn print(table: &TableFile, plan: &[Planned]) -> Result<()> {
     Ok(())
 }
 
-fn images_per_second(recipe: &Recipe, classes: usize) -> Result<f64> {
-    let size = abn_backbones::find(&recipe.model)?.image_size();
-    let images = (PIXELS / (size * size)).max(LEAST);
+/// Training speed on images of so many pixels, measured on square ones.
+fn images_per_second(recipe: &Recipe, classes: usize, pixels: usize) -> Result<f64> {
+    let size = (pixels as f64).sqrt().round() as usize;
+    let images = (PIXELS / pixels).max(LEAST);
     let batch = Batch { images, size, classes };
     let mut trainer = Trainer::new(&recipe.model, recipe.variant, batch)?;
     trainer.step()?; // the first one fills caches and allocates

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use abn_data::Size;
 use abn_train::Recipe;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+
+use crate::synthesize::Kind;
 
 /// A table as its file has it. `recipe` tables hold keys of `abn train --recipe`; the more special goes before
 /// the more general: table, dataset, row, row on a dataset, column.
@@ -42,6 +45,10 @@ pub struct Column {
     recipe: toml::Table,
 }
 
+fn square() -> [usize; 2] {
+    [1, 1]
+}
+
 fn yes() -> bool {
     true
 }
@@ -60,6 +67,13 @@ pub struct DatasetFile {
     pub classes: usize,
     /// Number of training images.
     pub images: usize,
+    /// Height and width of the images that suit it; square if it does not say.
+    #[serde(default = "square")]
+    pub shape: [usize; 2],
+    /// Its folder in the datasets' folder, if not of its name.
+    pub folder: Option<String>,
+    /// What is drawn for it, if it is synthetic.
+    pub synthetic: Option<Kind>,
     #[serde(default)]
     recipe: toml::Table,
 }
@@ -107,6 +121,17 @@ pub struct Cell<'a> {
     pub reported: Option<Reported>,
     /// How it is trained with seed 0.
     pub recipe: Recipe,
+}
+
+impl Cell<'_> {
+    /// Size of the network's input.
+    ///
+    /// # Errors
+    /// If the model is not known.
+    pub fn input_size(&self) -> Result<Size> {
+        let [height, width] = self.dataset.shape;
+        Ok(self.recipe.input_size(Size { height, width })?)
+    }
 }
 
 impl TableFile {

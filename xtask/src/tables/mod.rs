@@ -1,12 +1,14 @@
-//! `cargo xtask reproduce-table1` and `reproduce-table2`: every network of a table in each of its variants, beside
-//! the reported numbers.
+//! `cargo xtask reproduce-table1`, `-table2` and `-table3`: every network of a table in each of its variants,
+//! beside the reported numbers.
 
+mod cars;
 mod dry_run;
 mod file;
 mod paired;
 mod render;
 mod report;
 mod results;
+mod weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use self::results::{DatasetResult, Failure, Outcome, Results};
 /// Train every network of the table in each of its variants, and compare them with the reported numbers
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Small networks on the embedded data: minutes on two cores
+    /// Small networks on embedded or drawn data: minutes on two cores
     #[arg(long)]
     pub quick: bool,
     /// Only these datasets, such as `cifar100,svhn`
@@ -36,6 +38,9 @@ pub struct Args {
     /// Folder with the datasets, one folder each [default: where `cargo xtask fetch` puts them]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Folder with weights to start from, such as torchvision's: MODEL.pth or MODEL-HASH.pth for each network
+    #[arg(long, value_name = "DIR")]
+    pub init: Option<PathBuf>,
     /// Folder for the runs and the table [default: runs/TABLE]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -98,17 +103,27 @@ pub fn options(command: &str, args: &Args) -> Result<TrainOptions> {
 }
 
 /// The datasets of the cells, each with whether it is there.
-fn look(table: &TableFile, cells: &[Cell<'_>], args: &Args) -> Vec<DatasetResult> {
+fn look(
+    table: &TableFile,
+    cells: &[Cell<'_>],
+    args: &Args,
+    out: &Path,
+) -> Result<Vec<DatasetResult>> {
+    for dataset in table.dataset.iter().filter(|d| cells.iter().any(|c| c.dataset.name == d.name)) {
+        if let (Some(kind), Some(folder)) = (dataset.synthetic, folder_of(dataset, args, out)) {
+            crate::synthesize::ensure(kind, 0, &folder)?;
+        }
+    }
     let datasets: Vec<_> = table
         .dataset
         .iter()
         .filter(|dataset| cells.iter().any(|cell| cell.dataset.name == dataset.name))
-        .map(|dataset| look_for(dataset, args.data_dir.as_deref()))
+        .map(|dataset| look_for(dataset, args, out))
         .collect();
     for dataset in datasets.iter().filter(|dataset| dataset.missing.is_some()) {
         eprintln!("{}", render::dataset_line(dataset));
     }
-    datasets
+    Ok(datasets)
 }
 
 /// The runs on datasets that are there.
@@ -117,23 +132,23 @@ fn possible(
     datasets: &[DatasetResult],
     args: &Args,
     out: &Path,
-) -> Vec<Planned> {
-    let mut plan = plan(cells, args, out);
+) -> Result<Vec<Planned>> {
+    let mut plan = plan(cells, args, out)?;
     plan.retain(|planned| {
         datasets.iter().any(|d| d.name == planned.recipe.dataset && d.missing.is_none())
     });
-    plan
+    Ok(plan)
 }
 
-/// Reproduces `table1` or `table2`: trains what is not yet trained and writes the table.
+/// Reproduces `table1`, `table2` or `table3`: trains what is not yet trained and writes the table.
 pub fn run(name: &str, args: &Args) -> Result<()> {
     let (table, out) = load(name, args)?;
     let cells = table.cells()?;
     if args.dry_run {
-        return dry_run::print(&table, &plan(&cells, args, &out));
+        return dry_run::print(&table, &plan(&cells, args, &out)?);
     }
-    let datasets = look(&table, &cells, args);
-    let plan = possible(&cells, &datasets, args, &out);
+    let datasets = look(&table, &cells, args, &out)?;
+    let plan = possible(&cells, &datasets, args, &out)?;
     let options = options(&format!("reproduce-{name}"), args)?;
     let (outcomes, failures) = train_all(&plan, &options)?;
 
@@ -179,8 +194,8 @@ pub fn trained(
     let (table, out) = load(name, args)?;
     let mut cells = table.cells()?;
     cells.retain(|cell| columns.contains(&cell.column.name));
-    let datasets = look(&table, &cells, args);
-    let plan = possible(&cells, &datasets, args, &out);
+    let datasets = look(&table, &cells, args, &out)?;
+    let plan = possible(&cells, &datasets, args, &out)?;
     let (outcomes, failures) = train_all(&plan, options)?;
     let missing = datasets.iter().filter(|d| d.missing.is_some()).map(render::dataset_line);
     let failed = failures.iter().map(|f| format!("Failed: {}: {}", f.run, f.reason));
@@ -214,8 +229,8 @@ fn chosen<T>(
 /// Opens the dataset once, so that a missing one is known before the first run.
 ///
 /// Only files that are not there make it missing: damaged ones fail the runs, for the table to say.
-fn look_for(dataset: &DatasetFile, data_dir: Option<&Path>) -> DatasetResult {
-    let folder = folder_of(&dataset.name, data_dir);
+fn look_for(dataset: &DatasetFile, args: &Args, out: &Path) -> DatasetResult {
+    let folder = folder_of(dataset, args, out);
     let missing = match abn_data::open(&dataset.name, folder.as_deref()) {
         Err(error @ (abn_data::Error::Missing { .. } | abn_data::Error::Unavailable { .. })) => {
             Some(error.to_string())
@@ -226,17 +241,25 @@ fn look_for(dataset: &DatasetFile, data_dir: Option<&Path>) -> DatasetResult {
     DatasetResult { name: name.clone(), title: title.clone(), note: note.clone(), missing }
 }
 
-fn folder_of(dataset: &str, data_dir: Option<&Path>) -> Option<PathBuf> {
-    data_dir.map(|root| root.join(dataset)).filter(|folder| folder.exists())
+/// Where the dataset's files are; drawn ones lie beside the runs. `None` for the usual place.
+fn folder_of(dataset: &DatasetFile, args: &Args, out: &Path) -> Option<PathBuf> {
+    if let Some(kind) = dataset.synthetic {
+        return Some(out.join(kind.folder()));
+    }
+    let name = dataset.folder.as_ref().unwrap_or(&dataset.name);
+    args.data_dir.as_ref().map(|root| root.join(name)).filter(|folder| folder.exists())
 }
 
 /// The runs in the table's order: each cell with every seed.
-fn plan(cells: &[Cell<'_>], args: &Args, out: &Path) -> Vec<Planned> {
+fn plan(cells: &[Cell<'_>], args: &Args, out: &Path) -> Result<Vec<Planned>> {
     let mut runs = Vec::new();
     for (index, cell) in cells.iter().enumerate() {
         for seed in 0..args.seeds {
-            let data_dir = folder_of(&cell.recipe.dataset, args.data_dir.as_deref());
-            let recipe = Recipe { seed, data_dir, ..cell.recipe.clone() };
+            let data_dir = folder_of(cell.dataset, args, out);
+            let mut recipe = Recipe { seed, data_dir, ..cell.recipe.clone() };
+            if let Some(folder) = &args.init {
+                recipe.init = Some(weights::of(&recipe.model, folder)?);
+            }
             let (dataset, column) = (&cell.dataset.name, &cell.column.name);
             let folder = out.join(dataset).join(format!("{}-{column}-seed{seed}", recipe.model));
             let name = format!(
@@ -246,7 +269,7 @@ fn plan(cells: &[Cell<'_>], args: &Args, out: &Path) -> Vec<Planned> {
             runs.push(Planned { cell: index, recipe, folder, name });
         }
     }
-    runs
+    Ok(runs)
 }
 
 /// Every run, and those that failed; an interrupt ends it at once.
@@ -279,7 +302,8 @@ fn write(results: &Results, outcomes: &[Outcome], name: &str, out: &Path) -> Res
     };
     put(format!("{name}.json"), serde_json::to_string_pretty(results)? + "\n")?;
     put(format!("{name}.md"), render::markdown(results))?;
-    put(format!("{name}.html"), report::html(results, outcomes, &answers)?)?;
+    let cars = cars::Cars::of(results, outcomes)?;
+    put(format!("{name}.html"), report::html(results, outcomes, &answers, &cars)?)?;
     if let Some(first) = answers.first() {
         first.sheet().save(out.join("attention.png"))?;
     }
@@ -290,11 +314,13 @@ fn write(results: &Results, outcomes: &[Outcome], name: &str, out: &Path) -> Res
 mod tests {
     use super::*;
 
-    const FILES: [(&str, &str); 4] = [
+    const FILES: [(&str, &str); 6] = [
         ("table1", include_str!("../../../recipes/table1.toml")),
         ("table2", include_str!("../../../recipes/table2.toml")),
         ("table1-quick", include_str!("../../../recipes/table1-quick.toml")),
         ("table2-quick", include_str!("../../../recipes/table2-quick.toml")),
+        ("table3", include_str!("../../../recipes/table3.toml")),
+        ("table3-quick", include_str!("../../../recipes/table3-quick.toml")),
     ];
 
     fn args(seeds: u64) -> Args {
@@ -308,6 +334,7 @@ mod tests {
             recipes: None,
             force: false,
             dry_run: false,
+            init: None,
         }
     }
 
@@ -315,7 +342,7 @@ mod tests {
     fn every_run_of_every_table_has_a_folder_of_its_own() {
         for (name, text) in FILES {
             let table = TableFile::parse(text).expect(name);
-            let plan = plan(&table.cells().unwrap(), &args(2), Path::new("out"));
+            let plan = plan(&table.cells().unwrap(), &args(2), Path::new("out")).unwrap();
             let mut folders: Vec<_> = plan.iter().map(|planned| &planned.folder).collect();
             folders.sort();
             folders.dedup();
@@ -339,9 +366,11 @@ mod tests {
                 };
                 let (row, dataset) = (&cell.row.name, &cell.dataset.name);
                 assert!(has("baseline"), "{name}: {row} on {dataset}");
-                // The paper has no ABN of the VGG without batch norm.
+                // Table 2 has no ABN of the VGG without batch norm, Table 3 no control.
                 if row != "VGGNet" {
-                    assert!(has("abn") && has("control"), "{name}: {row} on {dataset}");
+                    assert!(has("abn"), "{name}: {row} on {dataset}");
+                    let control = has("control") || name.starts_with("table3");
+                    assert!(control, "{name}: {row} on {dataset}");
                 }
             }
         }

@@ -7,6 +7,7 @@ use abn_train::{Metrics, Run, RunFolder};
 use anyhow::Result;
 use image::RgbImage;
 
+use super::cars::{self, Cars};
 use super::render::{self, HEAD, LEGEND};
 use super::results::{Outcome, Results, Row};
 use crate::page::{Page, Picture};
@@ -59,7 +60,7 @@ impl Answers {
 }
 
 /// The first image of each class, in the order of classes.
-fn one_of_each_class(data: &dyn Dataset) -> Result<Vec<usize>> {
+pub fn one_of_each_class(data: &dyn Dataset) -> Result<Vec<usize>> {
     let mut found: Vec<Option<usize>> = vec![None; data.num_classes().min(CLASSES)];
     for index in 0..data.len() {
         if found.iter().all(Option::is_some) {
@@ -73,7 +74,12 @@ fn one_of_each_class(data: &dyn Dataset) -> Result<Vec<usize>> {
 }
 
 /// The page.
-pub fn html(results: &Results, outcomes: &[Outcome], answers: &[Answers]) -> Result<String> {
+pub fn html(
+    results: &Results,
+    outcomes: &[Outcome],
+    answers: &[Answers],
+    cars: &[Cars],
+) -> Result<String> {
     let mut page = Page::new(&results.title);
     if !results.notice.is_empty() {
         page.notice(&results.notice);
@@ -105,6 +111,7 @@ pub fn html(results: &Results, outcomes: &[Outcome], answers: &[Answers]) -> Res
         page.subheading(&answer.name);
         page.gallery(&answer.pictures()?);
     }
+    cars::write(&mut page, cars);
     Ok(page.finish())
 }
 

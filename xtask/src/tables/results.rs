@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use abn_backbones::BuildOptions;
 use abn_train::Summary;
 use serde::Serialize;
 
@@ -133,8 +134,12 @@ impl Results {
 impl Row {
     fn new(cell: &Cell<'_>, runs: &[&Summary]) -> anyhow::Result<Self> {
         let recipe = &cell.recipe;
-        let cost =
-            abn_backbones::find(&recipe.model)?.cost(recipe.variant, cell.dataset.classes)?;
+        let size = cell.input_size()?;
+        let cost = abn_backbones::find(&recipe.model)?.cost_at(
+            recipe.variant,
+            &BuildOptions::new(cell.dataset.classes),
+            (size.height, size.width),
+        )?;
         let errors: Vec<f64> = runs.iter().map(|run| run.test_error).collect();
         let mean = |value: &dyn Fn(&Summary) -> f64| {
             let values: Vec<f64> = runs.iter().map(|run| value(run)).collect();
