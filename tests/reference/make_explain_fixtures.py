@@ -47,20 +47,41 @@ NETWORKS = [
         "num_classes": 10,
         "layers": {"last": "layer4.1", "layer3.0": "layer3.0", "layer4.0.conv2": "layer4.0.conv2"},
     },
+    {
+        "name": "cifar_resnet20_abn_perception",
+        "model": "resnet20",
+        "kind": "abn",
+        "branch": "perception",
+        "config": {"arch": "resnet", "depth": 20},
+        "image_size": 32,
+        "num_classes": 10,
+        # The extractor's map reaches the answer by itself and by the attention map.
+        "layers": {"last": "layer3.2", "layer3.0": "layer3.0", "extractor": "layer2", "attention_trunk": "att_layer3"},
+    },
+    {
+        "name": "cifar_resnet20_abn_attention",
+        "model": "resnet20",
+        "kind": "abn",
+        "branch": "attention",
+        "config": {"arch": "resnet", "depth": 20},
+        "image_size": 32,
+        "num_classes": 10,
+        "layers": {"attention_trunk": "att_layer3", "att_layer3.0": "att_layer3.0", "extractor": "layer2"},
+    },
 ]
 METHODS = {"grad-cam": GradCAM, "grad-cam++": GradCAMPlusPlus, "layer-cam": LayerCAM}
 CLASSES = [7, 2]
 
 
 class Logits(nn.Module):
-    """The class scores alone, which is what the package expects a model to give."""
+    """The class scores of one branch alone, which is what the package expects a model to give."""
 
-    def __init__(self, net):
+    def __init__(self, net, branch):
         super().__init__()
-        self.net = net
+        self.net, self.output = net, {"attention": 0, "perception": 1}[branch]
 
     def forward(self, x):
-        return self.net(x)[1]
+        return self.net(x)[self.output]
 
 
 def maps(model, module, image):
@@ -88,7 +109,7 @@ def guided(model, image):
 
 
 def make(spec, out):
-    net, named = network(spec | {"kind": "baseline", "bn_momentum": 1.0}, torch.float64)
+    net, named = network({"kind": "baseline", "bn_momentum": 1.0} | spec, torch.float64)
     size = spec["image_size"]
     image = values("input", (len(CLASSES), 3, size, size), 1.7).double()
     for module in net.modules():
@@ -97,13 +118,13 @@ def make(spec, out):
     net.train()
     with torch.no_grad():
         net(image)
-    model = Logits(net).eval()
+    model = Logits(net, spec.get("branch", "perception")).eval()
     modules = dict(named.named_modules())
     tensors = {}
     for ours, theirs in spec["layers"].items():
         tensors |= {f"{name}@{ours}": map for name, map in maps(model, modules[theirs], image).items()}
     tensors["guided-backprop"] = guided(model, image)
-    facts = {key: spec[key] for key in ("name", "model", "image_size", "num_classes")}
+    facts = {key: spec[key] for key in ("name", "model", "kind", "branch", "image_size", "num_classes") if key in spec}
     facts |= {"classes": CLASSES, "layers": list(spec["layers"])}
     save_file(tensors, out / f"{spec['name']}.safetensors", metadata={"explain": json.dumps(facts)})
     print(spec["name"], {name: (t.shape, float(np.abs(t).max())) for name, t in tensors.items()})

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use abn_backbones::{BuildOptions, Variant, find};
 use abn_core::{Classifier, Mode, ParamStore};
-use abn_explain::{ClassActivation, Explain, GradCam, GuidedBackprop, Weighting};
+use abn_explain::{Branch, ClassActivation, Explain, GradCam, GuidedBackprop, Weighting};
 use abn_ops::{Tracked, no_grad};
 use abn_tests::fixture::{hash_defined, images};
 use candle_core::{DType, Device, Tensor};
@@ -18,6 +18,10 @@ use serde::Deserialize;
 struct Facts {
     name: String,
     model: String,
+    /// A baseline, where nothing is said.
+    kind: Option<String>,
+    /// `attention`, or the one that answers.
+    branch: Option<String>,
     image_size: usize,
     num_classes: usize,
     classes: Vec<u32>,
@@ -33,7 +37,8 @@ fn build(facts: &Facts, image: &Tensor, dtype: DType) -> Box<dyn Classifier> {
         ..BuildOptions::new(facts.num_classes)
     };
     let spec = find(&facts.model).unwrap();
-    let model = spec.build(Variant::Baseline, &options, store.var_builder()).unwrap();
+    let variant = facts.kind.as_deref().unwrap_or("baseline").parse().unwrap();
+    let model = spec.build(variant, &options, store.var_builder()).unwrap();
     let shapes = |tensors: Vec<(String, candle_core::Var)>| -> BTreeMap<String, Vec<usize>> {
         tensors.into_iter().map(|(name, var)| (name, var.dims().to_vec())).collect()
     };
@@ -61,10 +66,14 @@ fn maps_are_those_of_the_grad_cam_package() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/explain");
     let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    assert_eq!(paths.len(), 3, "{paths:?}");
+    assert_eq!(paths.len(), 5, "three plain networks, and both branches of an ABN: {paths:?}");
     for path in paths {
         let fixture = abn_core::weights::read(&path, &Device::Cpu).unwrap();
         let facts: Facts = serde_json::from_str(&fixture.metadata["explain"]).unwrap();
+        let branch = match facts.branch.as_deref() {
+            Some("attention") => Branch::Attention,
+            _ => Branch::Perception,
+        };
         for (dtype, bound) in [(DType::F64, 1e-6), (DType::F32, 1e-4)] {
             let image = images(facts.classes.len(), facts.image_size).unwrap();
             let image = image.to_dtype(dtype).unwrap();
@@ -88,12 +97,12 @@ fn maps_are_those_of_the_grad_cam_package() {
                     if singular && weighting == Weighting::GradCamPlusPlus {
                         continue;
                     }
-                    let method = GradCam::new(weighting).at(layer);
+                    let method = GradCam::new(weighting).at(layer).of(branch);
                     let maps = method.maps(&*model, &image, &facts.classes).unwrap();
                     check(format!("{name}@{layer}"), maps);
                 }
             }
-            let guided = GuidedBackprop::default();
+            let guided = GuidedBackprop { branch };
             let gradients = guided.gradients(&*model, &image, &facts.classes).unwrap();
             check("guided-backprop".into(), gradients);
         }

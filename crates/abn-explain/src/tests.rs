@@ -169,6 +169,29 @@ fn names_read_back() {
     }
 }
 
+/// Selvaraju et al., section 3.3: the gradient of guided backprop, times Grad-CAM enlarged to the image.
+#[test]
+fn guided_grad_cam_is_the_product_of_both() {
+    let (_params, model) = model("resnet8", Variant::Abn);
+    let (images, classes) = (images(2), [3, 1]);
+    for (branch, layer) in [
+        (Branch::Perception, None),
+        (Branch::Attention, None),
+        (Branch::Perception, Some("layer1")),
+    ] {
+        let cam = Method::GradCam.explainer_of(branch, layer);
+        let cam = cam.maps(&*model, &images, &classes).unwrap();
+        let cam = resize::bilinear(&cam, 32, 32).unwrap().unsqueeze(1).unwrap();
+        let guided = GuidedBackprop { branch }.gradients(&*model, &images, &classes).unwrap();
+        let expected = guided.broadcast_mul(&cam).unwrap();
+        let method = Method::GuidedGradCam.explainer_of(branch, layer);
+        let found = method.explain(&*model, &images, &classes).unwrap();
+        assert!(deviation(found.gradients.as_ref().unwrap(), &expected) < 1e-12);
+        let largest = expected.abs().unwrap().max(1).unwrap();
+        assert!(deviation(&found.maps, &largest) < 1e-12);
+    }
+}
+
 /// `F.interpolate(torch.tensor([[[0., 1.], [2., 5.]]])[None], (3, 4), mode="bilinear")`
 #[test]
 fn maps_are_enlarged_as_pytorch_does() {
