@@ -1,6 +1,7 @@
 //! One map, drawn.
 
 use image::RgbImage;
+use rayon::prelude::*;
 
 use super::{ColourMap, Heatmap};
 
@@ -57,10 +58,14 @@ fn percentile(channels: &[Heatmap; 3], share: f64) -> f32 {
 }
 
 /// Every pixel with the place of its centre, (0, 0) the top left corner and (1, 1) the bottom right.
-fn for_each_pixel(picture: &mut RgbImage, mut f: impl FnMut(f32, f32, &mut [u8; 3])) {
+fn for_each_pixel(picture: &mut RgbImage, f: impl Fn(f32, f32, &mut [u8; 3]) + Sync) {
     let (width, height) = picture.dimensions();
-    let centre = |pixel: u32, pixels: u32| (pixel as f32 + 0.5) / pixels as f32;
-    for (x, y, pixel) in picture.enumerate_pixels_mut() {
-        f(centre(x, width), centre(y, height), &mut pixel.0);
-    }
+    let centre = |pixel: usize, pixels: u32| (pixel as f32 + 0.5) / pixels as f32;
+    // Photographs have millions of pixels.
+    let rows = picture.par_chunks_exact_mut(3 * width.max(1) as usize).enumerate();
+    rows.for_each(|(y, row)| {
+        for (x, pixel) in row.as_chunks_mut().0.iter_mut().enumerate() {
+            f(centre(x, width), centre(y, height), pixel);
+        }
+    });
 }
