@@ -58,6 +58,7 @@ fn every_method_of_an_abn_is_drawn_and_told() {
     assert_eq!(lab.files("maps").len(), 2 * 5 + 1, "four methods and a panel each, and a sheet");
     let (panel, sheet) = (size("small-panel.png"), size("sheet.png"));
     assert!(panel.0 > 5 * 280 && sheet.1 > panel.1 + 400, "{panel:?} {sheet:?}");
+    assert_eq!(panel.1, 20 + 280 + 4 + 2 * 20, "names, pictures, the answer, and the file's name");
 
     let flags = ["--methods", "all", "--json", "--save-maps"];
     let told = json(explain(&lab, "abn", &[&images[..], &flags].concat()));
@@ -240,8 +241,8 @@ fn what_cannot_be_is_said_and_nothing_written() {
     let before = lab.files("");
     for (more, parts) in [
         (&["--image", "small.png", "torn.png"][..], &["torn.png"][..]),
-        (&["--image", "small.png", "note.png"], &["note.png"]),
-        (&["--image", "small.png", "gone.png"], &["gone.png"]),
+        (&["--image", "small.png", "note.png"], &["note.png: ", "expected a whole PNG or JPEG"]),
+        (&["--image", "small.png", "gone.png"], &["nothing was written: gone.png: "]),
         (&["--image", "empty"], &["no images in empty", "*.png"]),
         (&["--image", "small.png", "again/small.png"], &["small.png", "again/small.png"]),
         (
@@ -249,6 +250,7 @@ fn what_cannot_be_is_said_and_nothing_written() {
             &["small-cam.png", "written over"],
         ),
         (&["--image", "small.png", "--out", "note.png"], &["note.png", "no folder"]),
+        (&["--image", "small.png", "--out", "note.png/x"], &["cannot create note.png/x"]),
         (&["--image", "small.png", "--methods", "grad-cam,gradcam"], &["`gradcam`", "layer-cam"]),
         (&["--image", "small.png", "--class", "cat"], &["\"cat\"", "10 classes", "ankle boot"]),
         (&["--image", "small.png", "--class", "10"], &["\"10\"", "0 to 9"]),
@@ -356,10 +358,14 @@ fn the_pointing_game_is_played_with_boxes() {
     let random = near["methods"].as_array().unwrap().last().unwrap();
     assert!(random["pointing"]["marks"].is_null() && random["pointing"]["images"] == 2);
     let more = ["--evaluate", "--boxes", "truth/boxes.csv", "--image", "large.png"];
-    explain(&lab, "abn", &[&more[..], &["--out", "maps"]].concat())
-        .succeeds()
-        .says("peak in the box")
-        .says("One image has no interval");
+    let alone = [&more[..], &["--out", "maps"]].concat();
+    let said = explain(&lab, "abn", &alone).succeeds();
+    let said = said.says("Faithfulness over 1 image:").says("peak in the box");
+    said.says("One image has no interval");
+    let told = json(explain(&lab, "abn", &[&alone[..], &["--json"]].concat()));
+    let deletion = &told["faithfulness"]["methods"][0]["deletion"];
+    assert!(deletion["mean"].is_number() && deletion["over_random"].is_number(), "{deletion}");
+    assert!(deletion["half_width"].is_null() && deletion["over_random_half_width"].is_null());
 
     for (text, parts) in [
         ("image,x,y,w,h\n", &["boxes.csv", "image,left,top,right,bottom"][..]),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use abn_data::Size;
 use abn_explain::faithfulness::{
-    Curves, Faithfulness, Hits, Region, Score, Summary, Verdict, peaks,
+    Curves, Faithfulness, Hits, Mean, Region, Score, Summary, Verdict, peaks,
 };
 use abn_explain::pictures::Reach;
 use abn_explain::{Explain, RandomMap};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::boxes::Boxes;
 use super::images::Picture;
 use super::methods::Chosen;
-use super::session::at_a_time;
+use super::session::{at_a_time, bar};
 
 /// Every method on the same images.
 #[derive(Serialize)]
@@ -42,8 +42,8 @@ struct Measured {
 #[derive(Serialize)]
 struct Interval {
     mean: f64,
-    /// Half the width of its 95 % interval.
-    half_width: f64,
+    /// Half the width of its 95 % interval; one image has none.
+    half_width: Option<f64>,
     over_random: Option<f64>,
     over_random_half_width: Option<f64>,
 }
@@ -91,6 +91,7 @@ pub fn measure(
     let measure = Faithfulness { batch, ..Faithfulness::default() };
     let mut methods: Vec<_> = chosen.methods.iter().map(|_| Found::default()).collect();
     let mut random: BTreeMap<(usize, usize), Found> = BTreeMap::new();
+    let bar = bar("measuring", pictures.len());
     for (pictures, classes) in pictures.chunks(batch).zip(classes.chunks(batch)) {
         let images = pictures.iter().map(Picture::read).collect::<Result<Vec<_>>>()?;
         let (inputs, reaches) = run.card.inputs(&images)?;
@@ -109,7 +110,9 @@ pub fn measure(
             let found = random.entry((h, w)).or_default();
             found.add(run, &measure, &RandomMap::coarse(h, w), &asked)?;
         }
+        bar.inc(classes.len() as u64);
     }
+    bar.finish_and_clear();
     let of_random = |((h, w), found): (&(usize, usize), &Found)| {
         Measured::new(format!("random {h}×{w}"), found, None)
     };
@@ -178,11 +181,12 @@ impl Measured {
 
 impl From<Score> for Interval {
     fn from(score: Score) -> Self {
+        let half_width = |of: Mean| (of.count > 1).then_some(of.half_width);
         Self {
             mean: score.value.mean,
-            half_width: score.value.half_width,
+            half_width: half_width(score.value),
             over_random: score.over_control.map(|over| over.mean),
-            over_random_half_width: score.over_control.map(|over| over.half_width),
+            over_random_half_width: score.over_control.and_then(half_width),
         }
     }
 }
@@ -194,7 +198,8 @@ impl Interval {
             Verdict::Untold => "",
             Verdict::Worse => " -",
         };
-        format!("{:.3} ± {:.3}{mark}", self.mean, self.half_width)
+        let width = self.half_width.map_or(String::new(), |width| format!(" ± {width:.3}"));
+        format!("{:.3}{width}{mark}", self.mean)
     }
 }
 
@@ -216,8 +221,9 @@ impl Evaluation {
     pub fn text(&self) -> String {
         let game = self.methods.first().and_then(|of| of.pointing.as_ref());
         let mut text = format!(
-            "\nFaithfulness over {} images: mean ± half of the 95 % interval\n",
-            self.images
+            "\nFaithfulness over {} image{}: mean ± half of the 95 % interval\n",
+            self.images,
+            if self.images == 1 { "" } else { "s" }
         );
         let mut row = |cells: [&str; 5]| {
             let [method, insertion, deletion, road, pointing] = cells;

@@ -6,10 +6,12 @@ use abn_backbones::Variant;
 use abn_core::Mode;
 use abn_explain::pictures::{Heatmap, Reach, from_mask};
 use abn_ops::{Tracked, no_grad};
-use abn_train::{Error, Run, read_npy};
+use abn_train::{Run, read_npy};
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use image::{GrayImage, Luma};
+
+use super::images;
 
 /// What the user gave.
 pub struct Given {
@@ -99,9 +101,7 @@ fn array(file: &Path, run: &Run) -> Result<Heatmap> {
 /// A grey picture. JPEG makes colours of grey that differ by a little.
 fn mask(file: &Path) -> Result<GrayImage> {
     const TOLERANCE: u8 = 8;
-    let error = |problem: String| Error::Image { path: file.to_owned(), problem };
-    let image = abn_data::read_image(file).map_err(|e| error(e.to_string()))?;
-    let picture = abn_train::explain::picture(&image)?;
+    let picture = abn_train::explain::picture(&images::read(file)?)?;
     let coloured = picture.pixels().any(|pixel| {
         let [r, g, b] = pixel.0;
         r.max(g).max(b) - r.min(g).min(b) > TOLERANCE

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use abn_data::Image;
-use abn_train::Error;
 use anyhow::{Context, Result, bail};
 
 /// An image to explain.
@@ -27,10 +26,23 @@ impl Picture {
     }
 
     pub fn read(&self) -> Result<Image> {
-        Ok(abn_data::read_image(&self.path).map_err(|error| Error::Image {
-            path: self.path.clone(),
-            problem: error.to_string(),
-        })?)
+        read(&self.path)
+    }
+
+    /// What it is called below its pictures: the file's name, after the class folder's as in `stem`.
+    pub fn name(&self) -> String {
+        let file = self.path.file_name().unwrap_or(self.path.as_os_str());
+        self.stem.with_file_name(file).display().to_string()
+    }
+}
+
+/// Decodes an image; the error names the file, and what was expected.
+pub fn read(path: &Path) -> Result<Image> {
+    match abn_data::read_image(path) {
+        Err(error @ abn_data::Error::Image { .. }) => {
+            bail!("{error}; expected a whole PNG or JPEG file")
+        }
+        read => Ok(read?),
     }
 }
 

@@ -11,6 +11,7 @@ use abn_ops::{Tracked, no_grad};
 use abn_train::{Prediction, Run, explain};
 use anyhow::{Context, Result};
 use image::RgbImage;
+use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use super::Class;
@@ -28,11 +29,23 @@ const READABLE: u32 = 256;
 const COLUMNS: usize = 5;
 /// Pixels of input that go through the network at a time: explanations keep what every layer gives.
 const PIXELS: usize = 400_000;
+/// Images at a time, at most: a small network's may be large photographs all the same.
+const AT_MOST: usize = 32;
 
 /// Images that go through this network at a time.
 pub fn at_a_time(run: &Run) -> usize {
     let size = run.card.input.image_size();
-    (PIXELS / (size.height * size.width).max(1)).clamp(1, 64)
+    (PIXELS / (size.height * size.width).max(1)).clamp(1, AT_MOST)
+}
+
+/// On a terminal, how many of these images are done; otherwise nothing.
+pub fn bar(what: &'static str, images: usize) -> ProgressBar {
+    let bar = ProgressBar::new(images as u64).with_prefix(what);
+    let style = "{prefix}  {bar:24} {pos}/{len}  {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
+    bar
 }
 
 pub struct Session<'a> {
@@ -60,6 +73,7 @@ impl Session<'_> {
         let at_a_time = at_a_time(self.run);
         let mut document = Document::new(self.run, self.methods, self.given, &targets.sheets);
         let (mut panels, mut sheets) = (Vec::new(), targets.sheets.iter());
+        let bar = bar("explaining", pictures.len());
         for pictures in pictures.chunks(at_a_time) {
             for (report, panel) in self.batch(pictures, targets)? {
                 document.images.push(report);
@@ -67,8 +81,10 @@ impl Session<'_> {
                 if panels.len() == ROWS {
                     self.write_sheet(&mut panels, sheets.next().map(|sheet| &**sheet))?;
                 }
+                bar.inc(1);
             }
         }
+        bar.finish_and_clear();
         self.write_sheet(&mut panels, sheets.next().map(|sheet| &**sheet))?;
         Ok(document)
     }
@@ -91,7 +107,8 @@ impl Session<'_> {
             None => vec![None; pictures.len()],
         };
         let mut seen = Vec::new();
-        for (i, probabilities) in probabilities.into_iter().enumerate() {
+        // Of an image, one copy at a time: photographs are large.
+        for (i, (probabilities, image)) in probabilities.into_iter().zip(images).enumerate() {
             let prediction = Prediction { probabilities, attention: None };
             let answer = prediction.top(1).first().context("a network without classes")?.0;
             let class = match self.class {
@@ -102,7 +119,7 @@ impl Session<'_> {
             let given = given[i]
                 .take()
                 .map(|(map, probabilities)| (map, Prediction { probabilities, attention: None }));
-            let image = explain::picture(&images[i])?;
+            let image = explain::picture(&image)?;
             let (picture, reach) = (&pictures[i], reaches[i]);
             seen.push(Seen { picture, image, prediction, class, given, reach });
         }
@@ -185,10 +202,11 @@ impl Session<'_> {
             let share = 100.0 * probability;
             caption = caption.note(format!("with the map given: {} {share:.1} %", name(class)));
         }
-        match seen.class == predicted {
-            true => caption,
-            false => caption.note(format!("explained: {}", name(seen.class))),
+        if seen.class != predicted {
+            caption = caption.note(format!("explained: {}", name(seen.class)));
         }
+        // A sheet has many images.
+        caption.note(seen.picture.name())
     }
 
     fn write_sheet(&self, panels: &mut Vec<RgbImage>, file: Option<&Path>) -> Result<()> {
