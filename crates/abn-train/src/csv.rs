@@ -20,13 +20,45 @@ pub(crate) fn line<T: AsRef<str>>(fields: impl IntoIterator<Item = T>) -> String
     line
 }
 
+/// The lines of a text and their fields: the inverse of [`line`].
+pub(crate) fn lines(text: &str) -> Vec<Vec<String>> {
+    let (mut lines, mut fields, mut field) = (Vec::new(), Vec::new(), String::new());
+    let (mut quoted, mut letters) = (false, text.chars().peekable());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if !quoted => quoted = true,
+            '"' if letters.next_if_eq(&'"').is_none() => quoted = false,
+            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            '\n' if !quoted => {
+                fields.push(std::mem::take(&mut field));
+                lines.push(std::mem::take(&mut fields));
+            }
+            _ => field.push(letter),
+        }
+    }
+    if !field.is_empty() || !fields.is_empty() {
+        fields.push(field);
+        lines.push(fields);
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
-    use super::line;
+    use super::{line, lines};
 
     #[test]
     fn fields_that_would_break_a_line_are_quoted() {
         assert_eq!(line(["a", "", "1.5"]), "a,,1.5\n");
         assert_eq!(line(["a,b", "say \"b\"", "c\nd"]), "\"a,b\",\"say \"\"b\"\"\",\"c\nd\"\n");
+    }
+
+    #[test]
+    fn lines_read_back() {
+        let written = [&["a,b", "say \"b\"", "\"", ""][..], &["c\nd", "1"], &[""]];
+        let text: String = written.iter().map(|fields| line(*fields)).collect();
+        assert_eq!(lines(&text), written);
+        assert_eq!(lines("a,b\n1,2"), [["a", "b"], ["1", "2"]], "the last line may lack its end");
+        assert!(lines("").is_empty());
     }
 }

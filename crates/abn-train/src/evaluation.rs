@@ -1,11 +1,12 @@
 //! What a network answered to a dataset, and what follows from it.
 
 use std::cmp::{Ordering, Reverse};
+use std::path::Path;
 
 use serde::Serialize;
 
-use crate::csv;
 use crate::tally::Tally;
+use crate::{Error, Result, csv};
 
 /// The answer to one image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -160,6 +161,34 @@ impl Confusion {
         };
         self.classes.iter().zip(self.rows()).map(row).fold(head, |text, row| text + &row)
     }
+
+    /// Reads a file that [`to_csv`](Self::to_csv) wrote.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no such file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+        let wrong = || Error::Invalid(format!("{} is no confusion matrix", path.display()));
+        Self::from_csv(&text).ok_or_else(wrong)
+    }
+
+    fn from_csv(text: &str) -> Option<Self> {
+        let lines = csv::lines(text);
+        let (head, rows) = lines.split_first()?;
+        let classes = head.get(1..)?.to_vec();
+        let mut counts = Vec::with_capacity(classes.len() * classes.len());
+        for row in rows {
+            let (name, row) = row.split_first()?;
+            let known = classes.get(counts.len() / classes.len().max(1)) == Some(name);
+            if !known || row.len() != classes.len() {
+                return None;
+            }
+            for count in row {
+                counts.push(count.parse().ok()?);
+            }
+        }
+        (counts.len() == classes.len() * classes.len()).then_some(Self { classes, counts })
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +247,12 @@ mod tests {
         assert_eq!(confusion.worst(1).len(), 1);
         let expected = "class,cat,\"big, \"\"bad\"\"\",dog\ncat,3,0,1\n\"big, \"\"bad\"\"\",0,0,0\ndog,2,0,1\n";
         assert_eq!(confusion.to_csv(), expected);
+        assert_eq!(Confusion::from_csv(expected), Some(confusion));
+        let missing = expected.replace('1', "one");
+        let short = expected.lines().next().unwrap();
+        for other in [&missing, short, "", "class,a\na,1\na,1\n"] {
+            assert_eq!(Confusion::from_csv(other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -31,8 +31,9 @@ pub fn html(figures: &Figures, pictures: &[Vec<Picture>]) -> String {
     );
     for (panels, pictures) in figures.panels.iter().zip(pictures) {
         page.subheading(&panels.network);
-        page.text(&format!("From left to right: the image, {}.", panels.methods.join(", ")));
-        page.panels(pictures);
+        let heads: Vec<_> =
+            std::iter::once("image").chain(panels.methods.iter().map(String::as_str)).collect();
+        page.panels(&heads, pictures);
     }
     faithfulness(&mut page, figures);
     planted(&mut page, &figures.planted);

@@ -88,8 +88,8 @@ pub fn draw(row: &Row, samples: &[(usize, Sample)]) -> Result<Option<(Panels, Ve
             png: png(&panel.tiles(&Style { side: SIDE, ..Style::default() }))?,
             alt: format!("a test image ({truth}) and where {} looked", network.name),
             caption: match right {
-                true => format!("{truth} · {percent:.0} %{flat}"),
-                false => format!("{truth}, taken for {predicted} · {percent:.0} %{flat}"),
+                true => format!("{truth} ·\u{a0}{percent:.0}\u{a0}%{flat}"),
+                false => format!("{truth}, taken for {predicted} ·\u{a0}{percent:.0}\u{a0}%{flat}"),
             },
             right,
         });

@@ -82,7 +82,7 @@ pub fn write(page: &mut Page, cars: &[Cars]) {
     );
     for Cars { family, maps, .. } in cars {
         page.subheading(family);
-        page.panels(maps);
+        page.panels(&["image", "model", "maker"], maps);
     }
     page.heading("Pose against maker");
     page.text(

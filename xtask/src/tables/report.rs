@@ -3,7 +3,8 @@
 use abn_data::Dataset;
 use abn_explain::pictures::{Style, sheet};
 use abn_train::report::gallery::{self, Look};
-use abn_train::{Metrics, Run, RunFolder};
+use abn_train::report::matrix;
+use abn_train::{Confusion, Metrics, Run, RunFolder};
 use anyhow::Result;
 use image::RgbImage;
 
@@ -16,11 +17,12 @@ use crate::svg::{Series, line_chart};
 /// Classes of which a picture is shown, at most.
 const CLASSES: usize = 20;
 
-/// A row's ABN run and what it says of one test image of each class.
+/// A row's ABN run, what it says of one test image of each class, and how often it is right.
 pub struct Answers {
     name: String,
     classes: Vec<String>,
     looks: Vec<Look>,
+    confusion: Confusion,
 }
 
 impl Answers {
@@ -34,14 +36,15 @@ impl Answers {
             }
             let Some(outcome) = outcomes.iter().find(|o| o.cell == cell) else { continue };
             // The last epoch's weights are those whose error the table reports.
-            let Run { card, recipe, model, .. } =
-                Run::open(&RunFolder::new(&outcome.folder).last())?;
+            let folder = RunFolder::new(&outcome.folder);
+            let Run { card, recipe, model, .. } = Run::open(&folder.last())?;
+            let confusion = Confusion::read(&folder.confusion())?;
             let data = abn_data::open(&recipe.dataset, recipe.data_dir.as_deref())?.test;
             let indices = one_of_each_class(&*data)?;
             let method = gallery::method_for(recipe.variant);
             let looks = gallery::look(&*model, &card, &*data, &indices, method)?;
             let name = format!("{}, {}", row.family, row.dataset);
-            answers.push(Self { name, classes: card.classes, looks });
+            answers.push(Self { name, classes: card.classes, looks, confusion });
         }
         Ok(answers)
     }
@@ -110,6 +113,17 @@ pub fn html(
     for answer in answers {
         page.subheading(&answer.name);
         page.gallery(&answer.pictures()?);
+    }
+    if !answers.is_empty() {
+        page.heading("What is taken for what");
+        page.text(
+            "ABN's answers to all test images after the last epoch, by class: right ones on green, the more \
+             frequent wrong ones the darker on orange. Every run's own report.html has its matrix and its \
+             surest wrong answers.",
+        );
+    }
+    for answer in answers {
+        page.fold(&answer.name, |page| matrix(page, &answer.confusion));
     }
     cars::write(&mut page, cars);
     Ok(page.finish())

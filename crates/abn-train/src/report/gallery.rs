@@ -105,8 +105,8 @@ impl Look {
         let (truth, answer) = (name(classes, self.label), name(classes, self.predicted));
         let right = self.is_right();
         let caption = match right {
-            true => format!("{truth} · {share:.0} %"),
-            false => format!("{truth}, taken for {answer} · {share:.0} %"),
+            true => format!("{truth} ·\u{a0}{share:.0}\u{a0}%"),
+            false => format!("{truth}, taken for {answer} ·\u{a0}{share:.0}\u{a0}%"),
         };
         let alt = format!("test image {} ({truth}), and its {}", self.index, self.view.title);
         let png = png(&self.panel(classes).tiles(&style))?;

@@ -9,7 +9,7 @@ use abn_backbones::Cost;
 
 use self::attributes::TaskLook;
 use self::gallery::Look;
-use self::page::Page;
+use self::page::{Page, Shade};
 use self::svg::{Series, line_chart};
 use crate::attributes::{HEADS, TaskScore, cells};
 use crate::evaluation::{ClassAccuracy, Confusion};
@@ -137,18 +137,29 @@ fn charts(lines: &[Metrics]) -> Vec<(String, String)> {
     .into()
 }
 
-/// How well each class is known, and what it is taken for.
+/// A section on how well each class is known, and what it is taken for.
 fn classes(page: &mut Page, confusion: &Confusion) {
     page.heading("Classes");
+    let text =
+        "Test images of each class after the last epoch, and the share that was answered rightly";
+    page.text(&match confusion.classes().len() <= MATRIX {
+        true => format!(
+            "{text}; then how often it was taken for each class, by number: right answers on green, the more \
+             frequent wrong ones the darker on orange."
+        ),
+        false => format!("{text}."),
+    });
+    matrix(page, confusion);
+}
+
+/// A table of how well each class is known, and what it is taken for: the whole confusion matrix where
+/// classes are few, what is confused most often where they are many.
+pub fn matrix(page: &mut Page, confusion: &Confusion) {
+    /// Columns before the counts.
+    const BEFORE: usize = 3;
     let accuracies = confusion.accuracies();
     let names = confusion.classes();
     let matrix = names.len() <= MATRIX;
-    let text =
-        "Test images of each class after the last epoch, and the share that was answered rightly";
-    page.text(&match matrix {
-        true => format!("{text}; then how often it was taken for each class, by number."),
-        false => format!("{text}."),
-    });
     let mut head: Vec<String> = ["class", "images", "right"].map(String::from).to_vec();
     if matrix {
         head.extend((0..names.len()).map(|class| class.to_string()));
@@ -164,7 +175,17 @@ fn classes(page: &mut Page, confusion: &Confusion) {
     };
     let rows: Vec<_> = accuracies.iter().zip(confusion.rows()).enumerate().map(row).collect();
     let head: Vec<_> = head.iter().map(String::as_str).collect();
-    page.table(&head, &rows);
+    let counts: Vec<_> = confusion.rows().collect();
+    page.shaded(&head, &rows, |row, column| {
+        let answer = column.checked_sub(BEFORE)?;
+        let share = counts[row][answer] as f64 / accuracies[row].images.max(1) as f64;
+        let shade = match answer == row {
+            true => (Shade::Right, 0.5 * share),
+            // A wrong answer that a third of a class gets is as dark as they come.
+            false => (Shade::Wrong, (2.0 * share).min(0.7)),
+        };
+        (share > 0.0).then_some(shade)
+    });
     let worst = confusion.worst(MATRIX);
     if !matrix && !worst.is_empty() {
         page.subheading("Most often taken for another");
@@ -248,7 +269,7 @@ mod tests {
             "9.75 % after epoch 2",
             "loss of both branches",
             "test, attention branch",
-            "<td>2 kind &lt;2&gt;</td><td>1</td><td>0.00 %</td><td>1</td><td>0</td><td>0</td>",
+            "<td>2 kind &lt;2&gt;</td><td>1</td><td>0.00 %</td><td style=\"background:rgb(232 89 12 / 0.70)\">1</td><td>0</td>",
             "<td>schedule</td><td>&quot;multistep&quot;</td>",
             "1234 parameters, 5678 multiply-adds",
         ] {

@@ -13,6 +13,15 @@ pub struct Page {
     title: String,
 }
 
+/// Colour of a table's cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shade {
+    /// Green.
+    Right,
+    /// Orange.
+    Wrong,
+}
+
 /// A picture with the answer it got.
 pub struct Picture {
     /// PNG bytes.
@@ -53,23 +62,43 @@ impl Page {
 
     /// A table; every column but the first is right-aligned.
     pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
-        let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
-            cells.fold(String::new(), |mut out, cell| {
-                let _ = write!(out, "<{tag}>{}</{tag}>", escape(cell));
-                out
-            })
-        };
+        self.shaded(head, rows, |_, _| None);
+    }
+
+    /// A [`table`](Self::table) whose cells (row, column) may have a shade, from 0 to 1 of a colour.
+    pub fn shaded(
+        &mut self,
+        head: &[&str],
+        rows: &[Vec<String>],
+        shade: impl Fn(usize, usize) -> Option<(Shade, f64)>,
+    ) {
         self.body.push_str("<div class=\"scroll\"><table><thead><tr>");
-        self.body.push_str(&cells("th", &mut head.iter().copied()));
+        for cell in head {
+            let _ = write!(self.body, "<th>{}</th>", escape(cell));
+        }
         self.body.push_str("</tr></thead><tbody>\n");
-        for row in rows {
-            let _ = writeln!(
-                self.body,
-                "<tr>{}</tr>",
-                cells("td", &mut row.iter().map(String::as_str))
-            );
+        for (row, cells) in rows.iter().enumerate() {
+            self.body.push_str("<tr>");
+            for (column, cell) in cells.iter().enumerate() {
+                let style = shade(row, column).map_or(String::new(), |(shade, share)| {
+                    let colour = match shade {
+                        Shade::Right => "47 158 68",
+                        Shade::Wrong => "232 89 12",
+                    };
+                    format!(" style=\"background:rgb({colour} / {:.2})\"", share.clamp(0.0, 1.0))
+                });
+                let _ = write!(self.body, "<td{style}>{}</td>", escape(cell));
+            }
+            self.body.push_str("</tr>\n");
         }
         self.body.push_str("</tbody></table></div>\n");
+    }
+
+    /// A part that is closed until its title is clicked.
+    pub fn fold(&mut self, title: &str, part: impl FnOnce(&mut Self)) {
+        let _ = write!(self.body, "<details><summary>{}</summary>", escape(title));
+        part(self);
+        self.body.push_str("</details>\n");
     }
 
     /// Charts side by side where there is room, each a title and ready-made SVG.
@@ -87,20 +116,25 @@ impl Page {
 
     /// A row of pictures that wraps.
     pub fn gallery(&mut self, pictures: &[Picture]) {
-        self.pictures("gallery", pictures);
+        self.pictures("gallery", "", pictures);
     }
 
-    /// As [`gallery`](Self::gallery), for pictures several times as wide as they are high.
-    pub fn panels(&mut self, pictures: &[Picture]) {
-        self.pictures("gallery panels", pictures);
+    /// As [`gallery`](Self::gallery), for pictures that are several of one size side by side: what each of
+    /// these is stands above it.
+    pub fn panels(&mut self, heads: &[&str], pictures: &[Picture]) {
+        let heads = heads.iter().fold(String::new(), |mut out, head| {
+            let _ = write!(out, "<span>{}</span>", escape(head));
+            out
+        });
+        self.pictures("gallery panels", &format!("<div class=\"heads\">{heads}</div>"), pictures);
     }
 
-    fn pictures(&mut self, class: &str, pictures: &[Picture]) {
+    fn pictures(&mut self, class: &str, above: &str, pictures: &[Picture]) {
         let _ = write!(self.body, "<div class=\"{class}\">");
         for picture in pictures {
             let _ = writeln!(
                 self.body,
-                "<figure class=\"{}\"><img alt=\"{}\" src=\"data:image/png;base64,{}\"><figcaption>{}</figcaption></figure>",
+                "<figure class=\"{}\">{above}<img alt=\"{}\" src=\"data:image/png;base64,{}\"><figcaption>{}</figcaption></figure>",
                 if picture.right { "right" } else { "wrong" },
                 escape(&picture.alt),
                 BASE64_STANDARD.encode(&picture.png),
@@ -153,6 +187,9 @@ circle.dot { fill: var(--paper); stroke-width: 1.5; }
 .gallery img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }
 .panels { grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr)); }
 .panels img { image-rendering: auto; }
+.heads { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); align-items: end; gap: 4px; }
+.heads span { font-size: .7rem; line-height: 1.2; text-align: center; color: var(--dim); padding-bottom: 3px; }
+details { margin: 10px 0; } summary { cursor: pointer; font-weight: 600; }
 .gallery .wrong figcaption { color: var(--b); }
 ";
 
@@ -171,7 +208,19 @@ mod tests {
             caption: "shirt".into(),
             right: false,
         }]);
+        let picture =
+            || Picture { png: vec![1], alt: "a".into(), caption: "b".into(), right: true };
+        page.panels(&["image", "<CAM>"], &[picture(), picture()]);
+        page.shaded(&["x"], &[vec!["5".into()]], |row, column| {
+            Some((Shade::Wrong, (row + column) as f64 + 0.25))
+        });
+        page.fold("more & more", |page| page.text("inside"));
         let html = page.finish();
+        let heads = "<div class=\"heads\"><span>image</span><span>&lt;CAM&gt;</span></div><img";
+        assert_eq!(html.matches(heads).count(), 2);
+        assert!(html.contains("<td style=\"background:rgb(232 89 12 / 0.25)\">5</td>"));
+        let fold = "<details><summary>more &amp; more</summary><p>inside</p>\n</details>";
+        assert!(html.contains(fold), "{html}");
         assert!(
             html.contains("A &amp; B")
                 && html.contains("&lt;quick&gt;")
