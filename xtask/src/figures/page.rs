@@ -108,7 +108,7 @@ fn rows(faithful: &Faithful) -> Vec<Vec<String>> {
 fn planted(page: &mut Page, games: &[Pointing]) {
     page.heading("Pointing at a planted object");
     page.text(
-        "The set `planted`: the class is a small shape at a random place among clutter, so it is known where a network \
+        "The set ‘planted’: the class is a small shape at a random place among clutter, so it is known where a network \
          that answers rightly must have looked. Over the rightly answered test images: how often the highest point of \
          the map lies in the shape's box (Wilson's interval), and the map's mean, scaled to 0 to 1, inside and outside \
          the box. A map that marks the background is reported as such, not turned over.",

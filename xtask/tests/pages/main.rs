@@ -103,6 +103,12 @@ fn pages_are_whole_without_network_on_wide_and_narrow_screens() {
         // Three panels; insertion, deletion, and the features of two networks.
         (place("out/figures.html"), Expected { images: 3, plots: 4 }),
     ];
+    for (page, part) in [
+        ("runs/table2.html", "<details><summary>ResNet, Fashion-MNIST with a long"),
+        ("out/figures.html", "<span>image</span><span>ABN attention</span><span>Grad-CAM</span>"),
+    ] {
+        assert!(fs::read_to_string(place(page)).unwrap().contains(part), "{part} in {page}");
+    }
     let mut browser = Chromium::start(&place("profile"));
     for (page, expected) in &pages {
         for width in [1280, 400] {
