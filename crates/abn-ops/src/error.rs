@@ -41,6 +41,24 @@ pub enum Error {
         /// The device or number type.
         what: String,
     },
+    /// A GPU that is not there, or that this program cannot use.
+    #[error("CUDA device {ordinal}: {reason}")]
+    Device {
+        /// Which one, from 0 on.
+        ordinal: usize,
+        /// What is missing, and what to do.
+        reason: String,
+    },
+    /// A library of NVIDIA's failed.
+    #[error("{op}: {library} failed at {what}")]
+    Library {
+        /// Name of the operation.
+        op: &'static str,
+        /// Name of the library.
+        library: &'static str,
+        /// What it was asked for, and what it answered.
+        what: String,
+    },
     /// Backward was asked of a value that cannot have one.
     #[error("backward: {0}")]
     Backward(&'static str),

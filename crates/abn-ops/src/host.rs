@@ -110,6 +110,14 @@ pub(crate) fn cpu_dtype(op: &'static str, tensor: &Tensor) -> Result<DType> {
     }
 }
 
+/// Whether operations on this tensor go the GPU's way.
+pub(crate) fn is_on_gpu(_tensor: &Tensor) -> bool {
+    #[cfg(gpu)]
+    return crate::cuda::takes(_tensor);
+    #[cfg(not(gpu))]
+    false
+}
+
 /// Runs an expression with `$t` bound to the tensor's number type.
 macro_rules! by_dtype {
     ($op:expr, $tensor:expr, $t:ident => $body:expr) => {
@@ -126,6 +134,42 @@ macro_rules! by_dtype {
     };
 }
 pub(crate) use by_dtype;
+
+/// Runs one expression for tensors on a GPU (`gpu`) and another for those on the CPU, in which `$t`
+/// is bound to the number type. Without a GPU's kernels the first is not even compiled.
+#[cfg(gpu)]
+macro_rules! by_device {
+    ($op:expr, $tensor:expr, gpu => $gpu:expr, $t:ident => $cpu:expr) => {
+        if $crate::cuda::takes($tensor) {
+            $gpu
+        } else {
+            $crate::host::by_dtype!($op, $tensor, $t => $cpu)
+        }
+    };
+}
+#[cfg(not(gpu))]
+macro_rules! by_device {
+    ($op:expr, $tensor:expr, gpu => $gpu:expr, $t:ident => $cpu:expr) => {
+        $crate::host::by_dtype!($op, $tensor, $t => $cpu)
+    };
+}
+pub(crate) use by_device;
+
+/// Returns an expression's value at once if the tensor is on a GPU, for operations that have nothing
+/// in common there with the CPU's. Without a GPU's kernels it is not even compiled.
+#[cfg(gpu)]
+macro_rules! on_gpu {
+    ($tensor:expr => $gpu:expr) => {
+        if $crate::cuda::takes($tensor) {
+            return $gpu;
+        }
+    };
+}
+#[cfg(not(gpu))]
+macro_rules! on_gpu {
+    ($tensor:expr => $gpu:expr) => {};
+}
+pub(crate) use on_gpu;
 
 /// Gives `f` the elements of a contiguous CPU tensor to change in place.
 ///

@@ -9,6 +9,9 @@ mod batch_norm;
 mod concat;
 mod conv2d;
 mod cost;
+#[cfg(gpu)]
+mod cuda;
+mod device;
 mod dropout;
 mod elementwise;
 mod ema;
@@ -25,6 +28,7 @@ mod packed;
 mod parallel;
 mod pool;
 mod scratch;
+mod settings;
 mod sgd;
 pub mod simd;
 #[cfg(test)]
@@ -38,13 +42,14 @@ pub use batch_norm::{BatchNorm, batch_norm, batch_norm_parts};
 pub use concat::concat;
 pub use conv2d::{Conv2d, Conv2dConfig, conv2d, conv2d_batch_norm};
 pub use cost::{count_multiply_adds, zeros_without_memory};
+pub use device::cuda_device;
 pub use dropout::{dropout, dropout_parts};
 pub use elementwise::{add, relu, sigmoid};
-pub use ema::ema_step;
+pub use ema::{ema_step, ema_step_all};
 pub use error::{Error, Result};
 pub use excite::excite;
 pub use host::Element;
-pub use layout::{reshape, to_channels_first, to_channels_last};
+pub use layout::{cast, reshape, to_channels_first, to_channels_last};
 pub use linear::linear;
 pub use log_sum::log1p_sum;
 pub use loss::{bce_with_logits, smoothed_softmax_cross_entropy, softmax, softmax_cross_entropy};
@@ -54,4 +59,5 @@ pub use packed::PackedWeights;
 pub use pool::{
     Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, global_max_pool, max_pool2d,
 };
-pub use sgd::{SgdConfig, sgd_step};
+pub use settings::{cudnn_measures, cudnn_refused, set_cudnn_measures, set_tf32, tf32};
+pub use sgd::{SgdConfig, sgd_step, sgd_step_all};

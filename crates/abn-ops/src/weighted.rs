@@ -1,9 +1,16 @@
 //! What convolution and fully connected layers share: an input, a weight, perhaps a bias, and a
 //! gradient of each.
 
+#[cfg(gpu)]
+mod cuda;
+
 use candle_core::{Shape, Tensor};
 
-use crate::host::{Element, by_dtype, host, tensor};
+#[cfg(not(gpu))]
+pub(crate) use self::Weighted as OnGpu;
+#[cfg(gpu)]
+pub(crate) use self::cuda::OnGpu;
+use crate::host::{Element, by_dtype, host, on_gpu, tensor};
 use crate::{Result, Tracked, autograd, cost};
 
 /// An operation of that kind: its sizes, which were checked, and its kernels.
@@ -25,7 +32,7 @@ pub(crate) trait Weighted: Copy + Send + 'static {
 }
 
 /// The operation on these inputs, whose shapes are those it was made for.
-pub(crate) fn apply<O: Weighted>(
+pub(crate) fn apply<O: OnGpu>(
     op: O,
     x: &Tracked,
     weight: &Tracked,
@@ -34,6 +41,7 @@ pub(crate) fn apply<O: Weighted>(
     if let Some(value) = cost::shape_only(op.output_shape(), x.value().dtype(), op.macs())? {
         return Ok(Tracked::constant(value));
     }
+    on_gpu!(x.value() => cuda::apply(op, x, weight, bias));
     let input = x.value().contiguous()?;
     let kernel = weight.value().contiguous()?;
     let value = by_dtype!(O::OP, x.value(), T => {

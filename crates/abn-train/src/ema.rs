@@ -40,12 +40,13 @@ impl Ema {
 
     /// Takes in the weights after an optimizer step, of which `step` came before.
     pub fn update(&self, step: usize) -> Result<()> {
-        for (average, value) in &self.pairs {
-            match step {
-                0 => average.set(value)?,
-                _ => abn_ops::ema_step(average, value, self.decay)?,
+        if step == 0 {
+            for (average, value) in &self.pairs {
+                average.set(value)?;
             }
+            return Ok(());
         }
-        Ok(())
+        let pairs: Vec<_> = self.pairs.iter().map(|(a, value)| (a.as_tensor(), value)).collect();
+        Ok(abn_ops::ema_step_all(&pairs, self.decay)?)
     }
 }

@@ -38,14 +38,26 @@ impl Sgd {
     /// If a gradient's shape is not its parameter's.
     pub fn step(&mut self, gradients: &GradStore, lr: f64) -> Result<()> {
         let config = SgdConfig { lr, ..self.config };
+        let mut fresh = Vec::new();
+        for (name, parameter) in &self.parameters {
+            if gradients.get(parameter).is_some() && !self.velocity.contains_key(name) {
+                self.velocity.insert(name.clone(), parameter.zeros_like()?);
+                fresh.push(name);
+            }
+        }
+        // All at once: on a GPU that is one kernel for a hundred parameters.
+        let (mut first, mut later, mut fresh) =
+            (Vec::new(), Vec::new(), fresh.into_iter().peekable());
         for (name, parameter) in &self.parameters {
             let Some(gradient) = gradients.get(parameter) else { continue };
-            let first = !self.velocity.contains_key(name);
-            if first {
-                self.velocity.insert(name.clone(), parameter.zeros_like()?);
+            let step = (parameter.as_tensor(), &self.velocity[name], gradient);
+            match fresh.next_if_eq(&name) {
+                Some(_) => first.push(step),
+                None => later.push(step),
             }
-            abn_ops::sgd_step(parameter, &self.velocity[name], gradient, &config, first)?;
         }
+        abn_ops::sgd_step_all(&first, &config, true)?;
+        abn_ops::sgd_step_all(&later, &config, false)?;
         Ok(())
     }
 

@@ -1,13 +1,15 @@
 //! The attention mechanism: a feature map weighted by an attention map.
 
 mod cpu;
+#[cfg(gpu)]
+mod cuda;
 mod each;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use crate::host::{by_dtype, host, tensor};
+use crate::host::{by_device, host, tensor};
 use crate::{Error, Result, Tracked, cost};
 
 /// Weights every channel of a feature map by an attention map: `feature · map` (the paper's
@@ -32,17 +34,22 @@ pub fn attend(feature: &Tracked, map: &Tracked, residual: bool) -> Result<Tracke
     }
     let (g, m) = (feature.value().contiguous()?, map.value().contiguous()?);
     let offset = if residual { 1.0 } else { 0.0 };
-    let y = by_dtype!(OP, &g, T => cpu::forward::<T>(&host(OP, &g)?, &host(OP, &m)?, offset, g.shape()))?;
+    #[cfg(gpu)]
+    let maps = cuda::Maps { pixels: n * h * w, channels, count: 1, chosen: 0..1, offset };
+    let y = by_device!(
+        OP,
+        &g,
+        gpu => maps.forward(OP, &g, &m, (n, h, w, channels)),
+        T => cpu::forward::<T>(&host(OP, &g)?, &host(OP, &m)?, offset, g.shape())
+    )?;
     let map_tracked = map.is_tracked();
     Ok(Tracked::from_op(y, &[feature, map], move |grad| {
-        let d_map = by_dtype!(OP, &g, T => cpu::backward::<T>(
-            &grad,
-            &host(OP, &g)?,
-            &host(OP, &m)?,
-            offset,
-            map_tracked.then(|| m.shape())
-        ))?;
-        Ok(vec![Some(grad), d_map])
+        by_device!(OP, &g, gpu => maps.backward(OP, grad, &g, &m, [true, map_tracked]), T => {
+            let shape = map_tracked.then(|| m.shape());
+            let d_map =
+                cpu::backward::<T>(&grad, &host(OP, &g)?, &host(OP, &m)?, offset, shape)?;
+            Ok(vec![Some(grad), d_map])
+        })
     }))
 }
 
@@ -79,13 +86,25 @@ pub fn attend_each(
         return Ok(Tracked::constant(value));
     }
     let (g, m) = (feature.value().contiguous()?, maps.value().contiguous()?);
+    #[cfg(gpu)]
+    let on_gpu = cuda::Maps {
+        pixels: n * h * w,
+        channels,
+        count,
+        chosen: chosen.clone(),
+        offset: if residual { 1.0 } else { 0.0 },
+    };
     let each = each::Each { pixels: n * h * w, channels, count, chosen, residual };
     let kernel = each.clone();
-    let y =
-        by_dtype!(OP, &g, T => tensor(kernel.forward::<T>(&host(OP, &g)?, &host(OP, &m)?), shape))?;
+    let y = by_device!(
+        OP,
+        &g,
+        gpu => on_gpu.forward(OP, &g, &m, shape)?,
+        T => tensor(kernel.forward::<T>(&host(OP, &g)?, &host(OP, &m)?), shape)?
+    );
     let wanted = [feature.is_tracked(), maps.is_tracked()];
     Ok(Tracked::from_op(y, &[feature, maps], move |grad| {
-        by_dtype!(OP, &g, T => {
+        by_device!(OP, &g, gpu => on_gpu.backward(OP, grad, &g, &m, wanted), T => {
             let (d_feature, d_maps) =
                 each.backward::<T>(&host(OP, &grad)?, &host(OP, &g)?, &host(OP, &m)?);
             let [d_feature, d_maps] = [(d_feature, g.shape()), (d_maps, m.shape())]

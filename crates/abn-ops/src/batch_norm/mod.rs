@@ -1,6 +1,8 @@
 //! Batch normalisation, with the residual sum and the ReLU that follow it in the same pass.
 
 mod cpu;
+#[cfg(gpu)]
+pub(crate) mod cuda;
 mod moments;
 mod pattern;
 #[cfg(test)]
@@ -11,7 +13,7 @@ use rayon::prelude::*;
 
 use self::cpu::{Affine, Slope, Sums};
 use self::moments::Moments;
-use crate::host::{Element, by_dtype, host, tensor, unwritten, update};
+use crate::host::{Element, by_dtype, host, on_gpu, tensor, unwritten, update};
 use crate::{Error, Result, Tracked, autograd, cost, elementwise};
 
 /// A batch normalisation's parameters and running statistics, each of shape (C).
@@ -97,6 +99,7 @@ fn dispatch(
     if let Some(value) = cost::shape_only(x.dims(), x.value().dtype(), 0)? {
         return Ok(Tracked::constant(value));
     }
+    on_gpu!(x.value() => cuda::run(x, bn, residual, relu, parts));
     by_dtype!(OP, x.value(), T => run::<T>(x, bn, residual, relu, parts))
 }
 

@@ -1,12 +1,14 @@
 //! Feature maps side by side, channel after channel.
 
 mod cpu;
+#[cfg(gpu)]
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 
 use candle_core::{Shape, Tensor};
 
-use crate::host::{by_dtype, host, tensor};
+use crate::host::{by_device, host, tensor};
 use crate::{Error, Result, Tracked, cost};
 
 /// The channels of all parts, one part after the other.
@@ -40,7 +42,7 @@ pub fn concat(parts: &[&Tracked]) -> Result<Tracked> {
     }
     let values =
         parts.iter().map(|part| Ok(part.value().contiguous()?)).collect::<Result<Vec<_>>>()?;
-    let y = by_dtype!(OP, &values[0], T => {
+    let y = by_device!(OP, &values[0], gpu => cuda::join(OP, &values, &widths, shape)?, T => {
         let hosts = values.iter().map(|v| host::<T>(OP, v)).collect::<Result<Vec<_>>>()?;
         let slices: Vec<&[T]> = hosts.iter().map(|h| &**h).collect();
         tensor(cpu::join(&slices, &widths, shape.elem_count()), shape)?
@@ -48,7 +50,7 @@ pub fn concat(parts: &[&Tracked]) -> Result<Tracked> {
     let tracked: Vec<bool> = parts.iter().map(|part| part.is_tracked()).collect();
     let rest = rest.to_vec();
     Ok(Tracked::from_op(y, parts, move |grad| {
-        by_dtype!(OP, &grad, T => {
+        by_device!(OP, &grad, gpu => cuda::split(OP, &grad, &rest, &widths, &tracked), T => {
             let dy = host::<T>(OP, &grad)?;
             let total = widths.iter().sum();
             let mut start = 0;

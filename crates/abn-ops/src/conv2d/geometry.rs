@@ -4,7 +4,7 @@ use super::Conv2dConfig;
 use crate::{Error, Result};
 
 /// All sizes of one convolution; the names are those of the equation in [`super::conv2d`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     /// Batch size.
     pub n: usize,

@@ -4,10 +4,14 @@ use candle_core::Shape;
 
 use crate::host::{Element, by_dtype, host, tensor};
 use crate::weighted::{self, Weighted};
-use crate::{BatchNorm, Result, Tracked, autograd, batch_norm, cost, packed};
+use crate::{BatchNorm, Result, Tracked, autograd, batch_norm, cost, host, packed};
 
 mod correlate;
 pub(crate) mod cpu;
+#[cfg(gpu)]
+mod cuda;
+#[cfg(feature = "cuda")]
+pub(crate) mod cudnn;
 mod finish;
 mod geometry;
 mod lower;
@@ -68,7 +72,7 @@ pub fn conv2d(
     let geo = Geometry::new(OP, x.dims(), weight.dims(), bias.map(Tracked::dims), cfg)?;
     let mut inputs = vec![x, weight];
     inputs.extend(bias);
-    if autograd::records(&inputs) {
+    if autograd::records(&inputs) || host::is_on_gpu(x.value()) {
         return weighted::apply(geo, x, weight, bias);
     }
     evaluated(&geo, x, &Conv2d { weight, bias, config: cfg }, None, None, false)
@@ -106,7 +110,7 @@ pub fn conv2d_batch_norm(
     let mut inputs = vec![x, conv.weight, bn.weight, bn.bias];
     inputs.extend(conv.bias);
     inputs.extend(residual);
-    if train || autograd::records(&inputs) {
+    if train || autograd::records(&inputs) || host::is_on_gpu(x.value()) {
         let y = conv2d(x, conv.weight, conv.bias, conv.config)?;
         return batch_norm(&y, bn, residual, relu, train);
     }
@@ -146,7 +150,7 @@ fn evaluated(
             relu,
         };
         let (input, weight) = (host::<T>(OP, &input)?, host::<T>(OP, &weight)?);
-        let weights = packed::kept(key, || ForwardWeights::<T>::new(geo, &weight));
+        let weights = packed::kept(key, || Ok(ForwardWeights::<T>::new(geo, &weight)))?;
         tensor(cpu::forward(geo, &input, &weights, &finish), shape.as_slice())?
     });
     Ok(Tracked::constant(value))

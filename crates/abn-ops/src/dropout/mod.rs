@@ -1,5 +1,7 @@
 //! Dropout.
 
+#[cfg(gpu)]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -7,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use crate::host::{Element, by_dtype, host, tensor, unwritten, update};
+use crate::host::{Element, by_device, host, tensor, unwritten, update};
 use crate::simd::multiversion;
 use crate::{Error, Result, Tracked, cost};
 
@@ -50,7 +52,7 @@ pub fn dropout_parts(x: &Tracked, p: f64, seeds: &[u64]) -> Result<Tracked> {
         return Ok(x.clone());
     }
     let input = x.value().contiguous()?;
-    let y = by_dtype!(OP, &input, T => {
+    let y = by_device!(OP, &input, gpu => cuda::dropped(OP, &input, p, seeds), T => {
         let x = host::<T>(OP, &input)?;
         // SAFETY: the chunks written cover every element.
         let mut y = unsafe { unwritten::<T>(x.len()) };
@@ -65,13 +67,15 @@ pub fn dropout_parts(x: &Tracked, p: f64, seeds: &[u64]) -> Result<Tracked> {
     })?;
     let seeds = seeds.to_vec();
     Ok(Tracked::from_op(y, &[x], move |grad| {
-        by_dtype!(OP, &grad, T => update::<T>(OP, &grad, |grad| {
-            let part = (grad.len() / seeds.len()).max(1);
-            grad.par_chunks_mut(part).zip(&seeds).for_each(|(grad, &seed)| {
-                let chunks = grad.par_chunks_mut(CHUNK).enumerate();
-                chunks.for_each(|(i, grad)| drop_chunk(grad, p, seed, i));
-            });
-        }))?;
+        by_device!(OP, &grad, gpu => cuda::drop_parts(OP, &grad, &grad, p, &seeds), T => {
+            update::<T>(OP, &grad, |grad| {
+                let part = (grad.len() / seeds.len()).max(1);
+                grad.par_chunks_mut(part).zip(&seeds).for_each(|(grad, &seed)| {
+                    let chunks = grad.par_chunks_mut(CHUNK).enumerate();
+                    chunks.for_each(|(i, grad)| drop_chunk(grad, p, seed, i));
+                });
+            })
+        })?;
         Ok(vec![Some(grad)])
     }))
 }
@@ -88,9 +92,13 @@ fn drop_chunk<T: Element>(values: &mut [T], p: f64, seed: u64, chunk: usize) {
     let mut bytes = [0; 4 * CHUNK];
     let bytes = &mut bytes[..4 * values.len()];
     rng.fill_bytes(bytes);
-    // The nearest multiple of 2⁻³²; 1 itself, which does not fit, is dealt with above.
-    let threshold = (p * 2f64.powi(32)).round().min(f64::from(u32::MAX)) as u32;
-    select(values, bytes, threshold, T::of(1.0 / (1.0 - p)));
+    select(values, bytes, threshold(p), T::of(1.0 / (1.0 - p)));
+}
+
+/// Random words below it mean that an element is dropped: `p` as the nearest multiple of 2⁻³², but
+/// for 1, which does not fit.
+fn threshold(p: f64) -> u32 {
+    (p * 2f64.powi(32)).round().min(f64::from(u32::MAX)) as u32
 }
 
 multiversion! {

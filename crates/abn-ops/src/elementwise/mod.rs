@@ -1,6 +1,8 @@
 //! Passes over single elements: sum, ReLU, sigmoid.
 
 mod cpu;
+#[cfg(gpu)]
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -8,7 +10,7 @@ use candle_core::Tensor;
 
 pub(crate) use cpu::{logistic, positive, relu_backward};
 
-use crate::host::{by_dtype, host, update};
+use crate::host::{by_device, host, update};
 use crate::{Error, Result, Tracked, autograd, cost};
 
 /// `a + b`, elementwise.
@@ -27,7 +29,12 @@ pub fn add(a: &Tracked, b: &Tracked) -> Result<Tracked> {
         return Ok(Tracked::constant(value));
     }
     let (x, y) = (a.value().contiguous()?, b.value().contiguous()?);
-    let sum = by_dtype!(OP, &x, T => cpu::add::<T>(&host(OP, &x)?, &host(OP, &y)?, x.shape()))?;
+    let sum = by_device!(
+        OP,
+        &x,
+        gpu => cuda::add(OP, &x, &y),
+        T => cpu::add::<T>(&host(OP, &x)?, &host(OP, &y)?, x.shape())
+    )?;
     let tracked = (a.is_tracked(), b.is_tracked());
     Ok(Tracked::from_op(sum, &[a, b], move |grad| {
         Ok(match tracked {
@@ -53,10 +60,15 @@ pub fn relu(x: &Tracked) -> Result<Tracked> {
         return Ok(Tracked::constant(value));
     }
     let input = x.value().contiguous()?;
-    let y = by_dtype!(OP, &input, T => cpu::relu::<T>(&host(OP, &input)?, input.shape()))?;
+    let y = by_device!(
+        OP,
+        &input,
+        gpu => cuda::relu(OP, &input),
+        T => cpu::relu::<T>(&host(OP, &input)?, input.shape())
+    )?;
     let (saved, guided) = (y.clone(), autograd::is_guided());
     Ok(Tracked::from_op(y, &[x], move |grad| {
-        by_dtype!(OP, &saved, T => {
+        by_device!(OP, &saved, gpu => cuda::relu_backward(OP, &grad, &saved, guided), T => {
             let y = host::<T>(OP, &saved)?;
             update::<T>(OP, &grad, |grad| {
                 relu_backward(grad, &y);
@@ -82,10 +94,15 @@ pub fn sigmoid(x: &Tracked) -> Result<Tracked> {
         return Ok(Tracked::constant(value));
     }
     let input = x.value().contiguous()?;
-    let y = by_dtype!(OP, &input, T => cpu::sigmoid::<T>(&host(OP, &input)?, input.shape()))?;
+    let y = by_device!(
+        OP,
+        &input,
+        gpu => cuda::sigmoid(OP, &input),
+        T => cpu::sigmoid::<T>(&host(OP, &input)?, input.shape())
+    )?;
     let saved = y.clone();
     Ok(Tracked::from_op(y, &[x], move |grad| {
-        by_dtype!(OP, &saved, T => {
+        by_device!(OP, &saved, gpu => cuda::sigmoid_backward(OP, &grad, &saved), T => {
             let y = host::<T>(OP, &saved)?;
             update::<T>(OP, &grad, |grad| cpu::sigmoid_backward(grad, &y))
         })?;
@@ -97,7 +114,7 @@ pub fn sigmoid(x: &Tracked) -> Result<Tracked> {
 pub(crate) fn add_in_place(sum: Tensor, term: &Tensor) -> Result<Tensor> {
     const OP: &str = "add_in_place";
     let (sum, term) = (sum.contiguous()?, term.contiguous()?);
-    by_dtype!(OP, &sum, T => {
+    by_device!(OP, &sum, gpu => cuda::add_assign(OP, &sum, &term), T => {
         let term = host::<T>(OP, &term)?;
         update::<T>(OP, &sum, |sum| cpu::add_assign(sum, &term))
     })?;

@@ -22,18 +22,41 @@ const OP: &str = "ema_step";
 /// # Errors
 /// If the shapes or types differ, or `decay` is not in 0 to 1.
 pub fn ema_step(average: &Tensor, value: &Tensor, decay: f64) -> Result<()> {
-    if average.dims() != value.dims() {
-        return Err(Error::shape(OP, format!("{:?}", average.dims()), value.dims()));
+    ema_step_all(&[(average, value)], decay)
+}
+
+/// [`ema_step`] for many averages, each with its value. On a GPU it takes one kernel for a hundred
+/// of them.
+///
+/// # Shapes
+/// As [`ema_step`], for each.
+///
+/// # Errors
+/// As [`ema_step`]; on a GPU, also if the averages are not of one number type and device.
+pub fn ema_step_all(steps: &[(&Tensor, &Tensor)], decay: f64) -> Result<()> {
+    for (average, value) in steps {
+        if average.dims() != value.dims() {
+            return Err(Error::shape(OP, format!("{:?}", average.dims()), value.dims()));
+        }
     }
     if !(0.0..=1.0).contains(&decay) {
         return Err(Error::config(OP, format!("a decay of {decay} is not in 0 to 1")));
     }
-    by_dtype!(OP, average, T => {
-        let value = host::<T>(OP, value)?;
-        let share = <T as Element>::of(1.0 - decay);
-        update::<T>(OP, average, |average| {
-            chunks2(average, &value, |average, value| lerp(average, value, share));
-        })
+    #[cfg(gpu)]
+    if steps.first().is_some_and(|(average, _)| crate::cuda::takes(average)) {
+        let item = |&(target, source)| crate::sgd::cuda::Item { target, velocity: None, source };
+        return crate::sgd::cuda::ema(OP, &steps.iter().map(item).collect::<Vec<_>>(), decay);
+    }
+    steps.iter().try_for_each(
+        |(average, value)| by_dtype!(OP, average, T => step::<T>(average, value, decay)),
+    )
+}
+
+fn step<T: Element>(average: &Tensor, value: &Tensor, decay: f64) -> Result<()> {
+    let value = host::<T>(OP, value)?;
+    let share = <T as Element>::of(1.0 - decay);
+    update::<T>(OP, average, |average| {
+        chunks2(average, &value, |average, value| lerp(average, value, share));
     })
 }
 

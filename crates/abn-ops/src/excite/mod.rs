@@ -1,11 +1,13 @@
 //! The end of a squeeze-and-excitation block: channels weighted sample by sample.
 
 mod cpu;
+#[cfg(gpu)]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
 use crate::elementwise::{positive, relu_backward};
-use crate::host::{by_dtype, host, tensor, update};
+use crate::host::{by_dtype, host, on_gpu, tensor, update};
 use crate::{Error, Result, Tracked, autograd, cost};
 
 /// `relu(x · scale + residual)`: every channel of every sample has a weight of its own (Hu, Shen
@@ -32,6 +34,7 @@ pub fn excite(x: &Tracked, scale: &Tracked, residual: &Tracked) -> Result<Tracke
     if let Some(value) = cost::shape_only((n, h, w, channels), x.value().dtype(), 0)? {
         return Ok(Tracked::constant(value));
     }
+    on_gpu!(x.value() => cuda::excite(OP, [x, scale, residual], [n, h * w, channels]));
     let (input, weights) = (x.value().contiguous()?, scale.value().contiguous()?);
     let rest = residual.value().contiguous()?;
     let y = by_dtype!(OP, &input, T => {

@@ -1,12 +1,14 @@
 //! Other shapes and memory layouts of the same elements.
 
 mod cpu;
+#[cfg(gpu)]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
-use crate::host::{by_dtype, host};
+use crate::host::{by_device, host};
 use crate::{Error, Result, Tracked, cost};
 
 /// The same elements in another shape. PyTorch: `x.reshape(shape)`.
@@ -26,6 +28,22 @@ pub fn reshape(x: &Tracked, shape: impl Into<Shape>) -> Result<Tracked> {
     let before = x.value().shape().clone();
     let y = x.value().reshape(shape)?;
     Ok(Tracked::from_op(y, &[x], move |grad| Ok(vec![Some(grad.reshape(before)?)])))
+}
+
+/// The same elements in another number type; the gradient comes back in the first. PyTorch: `x.to(dtype)`.
+///
+/// # Errors
+/// If candle has no such conversion on the device.
+pub fn cast(x: &Tracked, dtype: DType) -> Result<Tracked> {
+    let before = x.value().dtype();
+    if before == dtype {
+        return Ok(x.clone());
+    }
+    if let Some(value) = cost::shape_only(x.dims(), dtype, 0)? {
+        return Ok(Tracked::constant(value));
+    }
+    let y = x.value().to_dtype(dtype)?;
+    Ok(Tracked::from_op(y, &[x], move |grad| Ok(vec![Some(grad.to_dtype(before)?)])))
 }
 
 /// Images as data sets give them to feature maps as networks here compute them.
@@ -80,5 +98,10 @@ fn transpose(op: &'static str, x: &Tensor, dims: [usize; 3], shape: Shape) -> Re
     if dims[1] == 1 || dims[2] == 1 {
         return Ok(x.reshape(shape)?);
     }
-    by_dtype!(op, &x, T => cpu::transpose::<T>(&host(op, &x)?, dims, shape))
+    by_device!(
+        op,
+        &x,
+        gpu => cuda::transpose(op, &x, dims, shape),
+        T => cpu::transpose::<T>(&host(op, &x)?, dims, shape)
+    )
 }

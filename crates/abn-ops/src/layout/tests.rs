@@ -31,6 +31,18 @@ fn reshape_matches_candle() {
 }
 
 #[test]
+fn cast_gives_the_gradient_back_in_the_first_type() {
+    let x = Tracked::leaf(random(1, &[4, 6]));
+    let y = cast(&x, DType::F32).unwrap();
+    assert_close(y.value(), &x.value().to_dtype(DType::F32).unwrap(), 0.0);
+    let store = y.backward_from(y.value().clone()).unwrap();
+    let grad = store.get(x.value()).unwrap();
+    assert_eq!(grad.dtype(), DType::F64);
+    assert_close(grad, y.value(), 0.0);
+    assert!(cast(&y, DType::F32).unwrap().is_tracked(), "the same type is the same value");
+}
+
+#[test]
 fn gradients_agree_with_finite_differences() {
     let x = [random(1, &[2, 3, 4, 2])];
     assert_gradients(&x, |x| reshape(&to_channels_last(&x[0])?, (6, 8)));

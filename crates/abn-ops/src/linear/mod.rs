@@ -7,6 +7,8 @@ use crate::weighted::{self, Weighted};
 use crate::{Error, Result, Tracked};
 
 mod cpu;
+#[cfg(gpu)]
+mod cuda;
 #[cfg(test)]
 mod tests;
 

@@ -1,12 +1,14 @@
 //! One map from many: the sum of logarithms over channels.
 
 mod cpu;
+#[cfg(gpu)]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
 use candle_core::Shape;
 
-use crate::host::{by_dtype, host, tensor};
+use crate::host::{by_device, host, tensor};
 use crate::{Error, Result, Tracked, cost};
 
 /// `Σ ln(1 + x)` over the channels, of values above −1.
@@ -29,11 +31,11 @@ pub fn log1p_sum(x: &Tracked) -> Result<Tracked> {
         return Ok(Tracked::constant(value));
     }
     let input = x.value().contiguous()?;
-    let y = by_dtype!(OP, &input, T => {
+    let y = by_device!(OP, &input, gpu => cuda::forward(OP, &input, channels, shape)?, T => {
         tensor(cpu::forward::<T>(&host(OP, &input)?, channels), shape)?
     });
     Ok(Tracked::from_op(y, &[x], move |grad| {
-        let dx = by_dtype!(OP, &grad, T => {
+        let dx = by_device!(OP, &grad, gpu => cuda::backward(OP, &grad, &input, channels)?, T => {
             let dx = cpu::backward::<T>(&host(OP, &grad)?, &host(OP, &input)?, channels);
             tensor(dx, input.shape().clone())?
         });

@@ -1,12 +1,14 @@
 //! Softmax, and the losses: cross-entropy of softmax and of the logistic function, from logits.
 
 mod cpu;
+#[cfg(gpu)]
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 
 use candle_core::{DType, Tensor};
 
-use crate::host::{by_dtype, host};
+use crate::host::{by_device, by_dtype, host, on_gpu};
 use crate::{Error, Result, Tracked, cost};
 
 /// Mean over the batch of `-log softmax(logits)[label]`, in nats, without overflow.
@@ -16,7 +18,8 @@ use crate::{Error, Result, Tracked, cost};
 ///
 /// # Errors
 /// If a label is not below K (the error names the sample), the batch is empty, or on other shapes
-/// or types.
+/// or types. Labels that lie on a GPU are not looked at, which would wait for it: there, a label that
+/// is not below K makes the loss NaN.
 pub fn softmax_cross_entropy(logits: &Tracked, labels: &Tensor) -> Result<Tracked> {
     smoothed_softmax_cross_entropy(logits, labels, 0.0)
 }
@@ -57,10 +60,17 @@ pub fn smoothed_softmax_cross_entropy(
     if let Some(value) = cost::shape_only((), logits.value().dtype(), 0)? {
         return Ok(Tracked::constant(value));
     }
+    on_gpu!(logits.value() => {
+        // What lies on the host is looked at there. Labels on the GPU are not waited for: one that
+        // is out of range makes the loss NaN.
+        if labels.device().is_cpu() {
+            check_labels(OP, &labels.to_vec1::<u32>()?, k)?;
+        }
+        let labels = labels.to_device(logits.value().device())?.contiguous()?;
+        cuda::cross_entropy(OP, logits, logits.value().contiguous()?, labels, smoothing)
+    });
     let labels = labels.to_vec1::<u32>()?;
-    if let Some(sample) = labels.iter().position(|&label| label as usize >= k) {
-        return Err(Error::Label { op: OP, sample, label: labels[sample], classes: k });
-    }
+    check_labels(OP, &labels, k)?;
     let x = logits.value().contiguous()?;
     let loss = by_dtype!(OP, &x, T => cpu::cross_entropy::<T>(&host(OP, &x)?, &labels, smoothing))?;
     Ok(Tracked::from_op(loss, &[logits], move |grad| {
@@ -70,6 +80,13 @@ pub fn smoothed_softmax_cross_entropy(
         })?;
         Ok(vec![Some(dx)])
     }))
+}
+
+fn check_labels(op: &'static str, labels: &[u32], classes: usize) -> Result<()> {
+    match labels.iter().position(|&label| label as usize >= classes) {
+        Some(sample) => Err(Error::Label { op, sample, label: labels[sample], classes }),
+        None => Ok(()),
+    }
 }
 
 /// Mean over all elements of `-t·log σ(x) - (1-t)·log(1-σ(x))`, in nats, without overflow.
@@ -93,6 +110,10 @@ pub fn bce_with_logits(logits: &Tracked, targets: &Tensor) -> Result<Tracked> {
         return Ok(Tracked::constant(value));
     }
     let (x, t) = (logits.value().contiguous()?, targets.contiguous()?);
+    on_gpu!(&x => {
+        let t = t.to_dtype(crate::cuda::wide(OP, x.dtype())?)?;
+        cuda::bce(OP, logits, x, t)
+    });
     let loss = by_dtype!(OP, &x, T => cpu::bce::<T>(&host(OP, &x)?, &host(OP, &t)?))?;
     Ok(Tracked::from_op(loss, &[logits], move |grad| {
         let dx = by_dtype!(OP, &x, T => {
@@ -120,5 +141,10 @@ pub fn softmax(logits: &Tensor) -> Result<Tensor> {
         return Ok(value);
     }
     let x = logits.contiguous()?;
-    by_dtype!(OP, &x, T => cpu::softmax::<T>(&host(OP, &x)?, k, x.shape()))
+    by_device!(
+        OP,
+        &x,
+        gpu => cuda::softmax(OP, &x, k),
+        T => cpu::softmax::<T>(&host(OP, &x)?, k, x.shape())
+    )
 }

@@ -1,11 +1,13 @@
 //! A part of a tensor along one dimension.
 
+#[cfg(gpu)]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use crate::host::{Element, by_dtype, host, tensor};
+use crate::host::{Element, by_device, host, tensor};
 use crate::{Error, Result, Tracked, cost};
 
 /// The part of `x` within `range` of one dimension.
@@ -32,14 +34,14 @@ pub fn narrow(x: &Tracked, dim: usize, range: Range<usize>) -> Result<Tracked> {
     let input = x.value().contiguous()?;
     let inner: usize = input.dims()[dim + 1..].iter().product();
     let (row, start, len) = (size * inner, range.start * inner, range.len() * inner);
-    let y = by_dtype!(OP, &input, T => {
+    let y = by_device!(OP, &input, gpu => cuda::part(OP, &input, [row, start, len], shape.into()), T => {
         let x = host::<T>(OP, &input)?;
         let parts = x.chunks_exact(row.max(1)).flat_map(|x| &x[start..start + len]);
         tensor(parts.copied().collect::<Vec<T>>(), shape)
     })?;
     let before = input.shape().clone();
     Ok(Tracked::from_op(y, &[x], move |grad| {
-        by_dtype!(OP, &grad, T => {
+        by_device!(OP, &grad, gpu => Ok(vec![Some(cuda::pad(OP, &grad, [row, start, len], before)?)]), T => {
             let dy = host::<T>(OP, &grad)?;
             let mut dx = vec![<T as Element>::of(0.0); before.elem_count()];
             let rows = dx.chunks_exact_mut(row.max(1)).zip(dy.chunks_exact(len.max(1)));

@@ -4,9 +4,11 @@
 use rayon::prelude::*;
 
 use super::Pool2dConfig;
+#[cfg(gpu)]
+use super::cuda;
 use super::windows::{Axis, Windows};
 use crate::autograd::records;
-use crate::host::{Element, by_dtype, host, tensor, unwritten};
+use crate::host::{Element, by_dtype, host, on_gpu, tensor, unwritten};
 use crate::layout::reshape;
 use crate::simd::multiversion;
 use crate::{Error, Result, Tracked, cost};
@@ -48,6 +50,13 @@ fn pool(op: &'static str, x: &Tracked, windows: Windows) -> Result<Tracked> {
         return Err(Error::shape(op, "fewer than 2³² pixels", x.dims()));
     }
     let input = x.value().contiguous()?;
+    on_gpu!(&input => {
+        let (y, winners) = cuda::max(op, &input, &windows, records(&[x]))?;
+        Ok(Tracked::from_op(y, &[x], move |grad| {
+            let dx = winners.map(|winners| cuda::max_backward(op, &grad, &winners, &windows));
+            Ok(vec![dx.transpose()?])
+        }))
+    });
     let mut winners = vec![0; if records(&[x]) { shape.elem_count() } else { 0 }];
     let y = by_dtype!(op, &input, T => {
         tensor(forward::<T>(&host(op, &input)?, &mut winners, &windows), shape)?

@@ -3,8 +3,10 @@
 use rayon::prelude::*;
 
 use super::Pool2dConfig;
+#[cfg(gpu)]
+use super::cuda;
 use super::windows::{Axis, Windows};
-use crate::host::{Element, by_dtype, host, tensor, unwritten};
+use crate::host::{Element, by_device, host, tensor, unwritten};
 use crate::layout::reshape;
 use crate::simd::multiversion;
 use crate::{Result, Tracked, cost};
@@ -54,9 +56,14 @@ fn pool(op: &'static str, x: &Tracked, windows: Windows) -> Result<Tracked> {
         return Ok(Tracked::constant(value));
     }
     let input = x.value().contiguous()?;
-    let y = by_dtype!(op, &input, T => tensor(forward::<T>(&host(op, &input)?, &windows), shape)?);
+    let y = by_device!(
+        op,
+        &input,
+        gpu => cuda::mean(op, &input, &windows)?,
+        T => tensor(forward::<T>(&host(op, &input)?, &windows), shape)?
+    );
     Ok(Tracked::from_op(y, &[x], move |grad| {
-        let dx = by_dtype!(op, &grad, T => {
+        let dx = by_device!(op, &grad, gpu => cuda::mean_backward(op, &grad, &windows)?, T => {
             tensor(backward::<T>(&host(op, &grad)?, &windows), windows.input_shape())?
         });
         Ok(vec![Some(dx)])

@@ -1,5 +1,7 @@
 //! Pooling: maximum and mean over windows of a feature map.
 
+#[cfg(gpu)]
+mod cuda;
 mod max;
 mod mean;
 #[cfg(test)]

@@ -101,6 +101,9 @@ pub struct Axis {
     pub windows: Vec<Range<usize>>,
     /// For each window, what the sum is divided by to give the mean along this axis.
     pub divisors: Vec<usize>,
+    /// The configuration, if there was one.
+    #[cfg_attr(not(gpu), allow(dead_code))]
+    pub sliding: Option<Pool2dConfig>,
 }
 
 /// Number of windows along an axis of `len` inputs. As PyTorch: a window that would reach beyond
@@ -143,6 +146,7 @@ impl Axis {
                 })
                 .collect(),
             divisors: vec![kernel; count],
+            sliding: Some(*config),
         })
     }
 
@@ -153,6 +157,7 @@ impl Axis {
             (0..count).map(|o| o * len / count..((o + 1) * len).div_ceil(count)).collect();
         Self {
             divisors: inputs.iter().map(Range::len).collect(),
+            sliding: None,
             inputs,
             // The same formula the other way round: o is over i if i is in o's window.
             windows: (0..len).map(|i| i * count / len..((i + 1) * count).div_ceil(len)).collect(),

@@ -1,5 +1,7 @@
 //! The optimizer's step.
 
+#[cfg(gpu)]
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -49,16 +51,47 @@ pub fn sgd_step(
     config: &SgdConfig,
     first: bool,
 ) -> Result<()> {
-    for other in [velocity, grad] {
-        if other.dims() != param.dims() {
-            return Err(Error::shape(OP, format!("{:?}", param.dims()), other.dims()));
+    sgd_step_all(&[(param, velocity, grad)], config, first)
+}
+
+/// [`sgd_step`] for many parameters, each with its velocity and its gradient. On a GPU it takes one
+/// kernel for a hundred of them.
+///
+/// # Shapes
+/// As [`sgd_step`], for each.
+///
+/// # Errors
+/// As [`sgd_step`]; on a GPU, also if the parameters are not of one number type and device.
+pub fn sgd_step_all(
+    steps: &[(&Tensor, &Tensor, &Tensor)],
+    config: &SgdConfig,
+    first: bool,
+) -> Result<()> {
+    for (param, velocity, grad) in steps {
+        for other in [velocity, grad] {
+            if other.dims() != param.dims() {
+                return Err(Error::shape(OP, format!("{:?}", param.dims()), other.dims()));
+            }
         }
     }
     if config.nesterov && config.momentum <= 0.0 {
         return Err(Error::config(OP, "Nesterov needs a momentum above 0"));
     }
-    let grad = grad.contiguous()?;
-    by_dtype!(OP, param, T => step::<T>(param, velocity, &grad, config, first))
+    let contiguous = steps.iter().map(|(_, _, grad)| Ok(grad.contiguous()?));
+    let grads = contiguous.collect::<Result<Vec<Tensor>>>()?;
+    #[cfg(gpu)]
+    if steps.first().is_some_and(|(param, ..)| crate::cuda::takes(param)) {
+        let item = |(&(target, velocity, _), source)| {
+            let velocity = (config.momentum != 0.0).then_some(velocity);
+            cuda::Item { target, velocity, source }
+        };
+        let items: Vec<_> = steps.iter().zip(&grads).map(item).collect();
+        return cuda::sgd(OP, &items, config, first);
+    }
+    for ((param, velocity, _), grad) in steps.iter().zip(&grads) {
+        by_dtype!(OP, param, T => step::<T>(param, velocity, grad, config, first))?;
+    }
+    Ok(())
 }
 
 fn step<T: Element>(

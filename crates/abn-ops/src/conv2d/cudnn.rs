@@ -1,0 +1,443 @@
+//! Convolution by cuDNN, channels-last.
+//!
+//! Which of its algorithms is best for a shape cannot be known beforehand: for each pass over each
+//! shape all are run once and the fastest is remembered for the process ([`crate::set_cudnn_measures`]).
+//! Only deterministic ones take part.
+
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::sync::{Mutex, OnceLock};
+
+use candle_core::cuda_backend::DeviceId;
+use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
+use candle_core::{CudaDevice, DType, Device, Tensor};
+
+use super::{Geometry, OP};
+use crate::cuda::{Buffer, Stage, address, address_mut, is_staged};
+use crate::{Error, Result, cudnn_measures, tf32};
+
+/// Bytes an algorithm may work in: one that wants more does not take part. A device has one such
+/// memory for all convolutions, as large as the largest wants.
+const WORKSPACE: usize = 512 << 20;
+
+/// Which of a convolution's three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// Of input and weight.
+    Forward,
+    /// Of the output's gradient and the weight.
+    InputGradient,
+    /// Of input and the output's gradient.
+    WeightGradient,
+}
+
+static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// What cuDNN has refused so far.
+pub fn refused() -> Vec<String> {
+    REFUSED.lock().unwrap_or_else(|e| e.into_inner()).clone()
+}
+
+/// What an algorithm is picked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    pass: Pass,
+    geometry: Geometry,
+    dtype: DType,
+    tf32: bool,
+    measured: bool,
+}
+
+/// cuDNN's words for a convolution, and the algorithm that was picked.
+struct Plan {
+    input: sys::cudnnTensorDescriptor_t,
+    output: sys::cudnnTensorDescriptor_t,
+    weight: sys::cudnnFilterDescriptor_t,
+    convolution: sys::cudnnConvolutionDescriptor_t,
+    algorithm: Algorithm,
+    workspace: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Algorithm {
+    Forward(sys::cudnnConvolutionFwdAlgo_t),
+    InputGradient(sys::cudnnConvolutionBwdDataAlgo_t),
+    WeightGradient(sys::cudnnConvolutionBwdFilterAlgo_t),
+}
+
+/// cuDNN on one device.
+struct Library {
+    handle: sys::cudnnHandle_t,
+    /// `None`: cuDNN refuses.
+    plans: HashMap<Key, Option<Plan>>,
+    /// The last is the largest, and the one in use. Those before stay: a captured graph may work in
+    /// them.
+    workspaces: Vec<Buffer>,
+}
+
+// SAFETY: handle and descriptors may be used by one thread after another, and are under a lock.
+unsafe impl Send for Library {}
+
+fn failed(what: &str, error: result::CudnnError) -> Error {
+    Error::Library { op: OP, library: "cuDNN", what: format!("{what}: {error}") }
+}
+
+/// Whether cuDNN says that it does not do such a thing, rather than that something is wrong.
+fn is_refusal(error: result::CudnnError) -> bool {
+    // Bad parameters are 2000 and more, what is not supported 3000 and more.
+    (2000..4000).contains(&(error.0 as u32))
+}
+
+/// Writes to `to` what the pass makes of `a` and `b` (see [`Pass`]), weights being (C_out, KH, KW, C_in /
+/// groups); false if cuDNN does not do it.
+///
+/// # Errors
+/// If cuDNN fails in what it said it can do, or there is no memory for it to work in.
+pub fn convolve(
+    pass: Pass,
+    geometry: &Geometry,
+    a: &Tensor,
+    b: &Tensor,
+    to: &Tensor,
+) -> Result<bool> {
+    if a.device().is_cpu() && is_staged() && a.dtype() != DType::F64 {
+        let mut stage = Stage::default();
+        let [a, b, there] = [stage.copy(OP, a)?, stage.copy(OP, b)?, stage.copy(OP, to)?];
+        let done = convolve(pass, geometry, &a, &b, &there)?;
+        if done {
+            stage.back(OP, to)?;
+        }
+        return Ok(done);
+    }
+    let Device::Cuda(device) = a.device() else { return Ok(false) };
+    if !matches!(a.dtype(), DType::F32 | DType::BF16) {
+        return Ok(false);
+    }
+    let pointers = [address(OP, a)?, address(OP, b)?, address_mut(OP, to)?];
+    let pointers = pointers.map(|address| address as *mut c_void);
+    static LIBRARIES: OnceLock<Mutex<HashMap<DeviceId, Library>>> = OnceLock::new();
+    let mut libraries =
+        LIBRARIES.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
+    if !libraries.contains_key(&device.id()) {
+        libraries.insert(device.id(), Library::new(device)?);
+    }
+    let Some(library) = libraries.get_mut(&device.id()) else { return Ok(false) };
+    let key = Key {
+        pass,
+        geometry: *geometry,
+        dtype: a.dtype(),
+        tf32: tf32(),
+        measured: cudnn_measures(),
+    };
+    let stream = device.cuda_stream();
+    stream.context().bind_to_thread().map_err(candle_core::Error::wrap)?;
+    if !library.plans.contains_key(&key) {
+        let plan = library.plan(device, &key, pointers)?;
+        if plan.is_none() {
+            let what = format!("{pass:?} in {:?} of {geometry:?}", a.dtype());
+            REFUSED.lock().unwrap_or_else(|e| e.into_inner()).push(what);
+        }
+        library.plans.insert(key, plan);
+    }
+    library.run(device, &key, pointers)
+}
+
+impl Library {
+    fn new(device: &CudaDevice) -> Result<Self> {
+        let stream = device.cuda_stream();
+        stream.context().bind_to_thread().map_err(candle_core::Error::wrap)?;
+        let handle = result::create_handle().map_err(|e| failed("it does not start", e))?;
+        // SAFETY: the handle was just made, and the stream lives as long as candle's device, of which
+        // nobody makes a second with the same id.
+        unsafe { result::set_stream(handle, stream.cu_stream().cast()) }
+            .map_err(|e| failed("it does not take the stream", e))?;
+        Ok(Self { handle, plans: HashMap::new(), workspaces: Vec::new() })
+    }
+
+    /// `None` if cuDNN does not do it.
+    fn plan(
+        &self,
+        device: &CudaDevice,
+        key: &Key,
+        [a, b, to]: [*mut c_void; 3],
+    ) -> Result<Option<Plan>> {
+        let mut plan = match Plan::describe(key) {
+            Ok(plan) => plan,
+            Err(error) if is_refusal(error) => return Ok(None),
+            Err(error) => return Err(failed("describing a convolution", error)),
+        };
+        // Half as much when there is no more memory: fewer algorithms take part.
+        let memory = if key.measured {
+            std::iter::successors(Some(WORKSPACE), |&size| (size > 1 << 20).then_some(size / 2))
+                .find_map(|size| Buffer::new(device, size).ok())
+        } else {
+            None
+        };
+        let work = memory.as_ref().map(|buffer| (buffer.pointer(), buffer.len()));
+        let Plan { input, output, weight, convolution, .. } = plan;
+        let handle = self.handle;
+        // Each function of cuDNN's asks for a list of as many, and says how many it wrote.
+        macro_rules! pick {
+            ($perf:ty, $find:expr, $guess:expr) => {{
+                const MOST: usize = 16;
+                // SAFETY: plain numbers, for which zeros are values.
+                let mut list: [$perf; MOST] = unsafe { std::mem::zeroed() };
+                let mut count: c_int = 0;
+                let status = match work {
+                    Some((pointer, size)) => {
+                        $find(MOST as c_int, &mut count, list.as_mut_ptr(), pointer, size)
+                    }
+                    None => $guess(MOST as c_int, &mut count, list.as_mut_ptr()),
+                };
+                let count = match status.result() {
+                    Ok(()) => count as usize,
+                    Err(error) if is_refusal(error) => 0,
+                    Err(error) => return Err(failed("picking an algorithm", error)),
+                };
+                // The list begins with the fastest.
+                let best = list[..count].iter().find(|one| {
+                    one.status.result().is_ok()
+                        && one.memory <= WORKSPACE
+                        && one.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
+                });
+                let Some(best) = best else { return Ok(None) };
+                plan.workspace = best.memory;
+                // SAFETY: the descriptor was made by `describe`.
+                unsafe { result::set_convolution_math_type(convolution, best.mathType) }
+                    .map_err(|e| failed("it does not take its own precision", e))?;
+                best.algo
+            }};
+        }
+        // SAFETY: descriptors are those of the tensors that the pointers point to, and nothing else
+        // uses their memory: `to` is not yet written.
+        plan.algorithm = unsafe {
+            match key.pass {
+                Pass::Forward => Algorithm::Forward(pick!(
+                    sys::cudnnConvolutionFwdAlgoPerf_t,
+                    |most, count, list, work, size| sys::cudnnFindConvolutionForwardAlgorithmEx(
+                        handle,
+                        input,
+                        a,
+                        weight,
+                        b,
+                        convolution,
+                        output,
+                        to,
+                        most,
+                        count,
+                        list,
+                        work,
+                        size
+                    ),
+                    |most, count, list| sys::cudnnGetConvolutionForwardAlgorithm_v7(
+                        handle,
+                        input,
+                        weight,
+                        convolution,
+                        output,
+                        most,
+                        count,
+                        list
+                    )
+                )),
+                Pass::InputGradient => Algorithm::InputGradient(pick!(
+                    sys::cudnnConvolutionBwdDataAlgoPerf_t,
+                    |most, count, list, work, size| {
+                        sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
+                            handle,
+                            weight,
+                            b,
+                            output,
+                            a,
+                            convolution,
+                            input,
+                            to,
+                            most,
+                            count,
+                            list,
+                            work,
+                            size,
+                        )
+                    },
+                    |most, count, list| sys::cudnnGetConvolutionBackwardDataAlgorithm_v7(
+                        handle,
+                        weight,
+                        output,
+                        convolution,
+                        input,
+                        most,
+                        count,
+                        list
+                    )
+                )),
+                Pass::WeightGradient => Algorithm::WeightGradient(pick!(
+                    sys::cudnnConvolutionBwdFilterAlgoPerf_t,
+                    |most, count, list, work, size| {
+                        sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
+                            handle,
+                            input,
+                            a,
+                            output,
+                            b,
+                            convolution,
+                            weight,
+                            to,
+                            most,
+                            count,
+                            list,
+                            work,
+                            size,
+                        )
+                    },
+                    |most, count, list| sys::cudnnGetConvolutionBackwardFilterAlgorithm_v7(
+                        handle,
+                        input,
+                        output,
+                        convolution,
+                        weight,
+                        most,
+                        count,
+                        list
+                    )
+                )),
+            }
+        };
+        Ok(Some(plan))
+    }
+
+    fn run(
+        &mut self,
+        device: &CudaDevice,
+        key: &Key,
+        [a, b, to]: [*mut c_void; 3],
+    ) -> Result<bool> {
+        let Some(Some(plan)) = self.plans.get(key) else { return Ok(false) };
+        let size = plan.workspace;
+        if self.workspaces.last().map_or(0, Buffer::len) < size {
+            self.workspaces.push(Buffer::new(device, size.next_power_of_two())?);
+        }
+        let work = self.workspaces.last().map_or(std::ptr::null_mut(), Buffer::pointer);
+        let (one, zero) = (1f32, 0f32);
+        let (one, zero) = (std::ptr::from_ref(&one).cast(), std::ptr::from_ref(&zero).cast());
+        let Plan { input, output, weight, convolution, .. } = *plan;
+        // SAFETY: descriptors are those of the tensors that the pointers point to; the workspace is as
+        // large as it was said to be, and all that uses it is on one stream.
+        let status = unsafe {
+            match plan.algorithm {
+                Algorithm::Forward(algorithm) => result::convolution_forward(
+                    self.handle,
+                    one,
+                    input,
+                    a,
+                    weight,
+                    b,
+                    convolution,
+                    algorithm,
+                    work,
+                    size,
+                    zero,
+                    output,
+                    to,
+                ),
+                Algorithm::InputGradient(algorithm) => result::convolution_backward_data(
+                    self.handle,
+                    one,
+                    weight,
+                    b,
+                    output,
+                    a,
+                    convolution,
+                    algorithm,
+                    work,
+                    size,
+                    zero,
+                    input,
+                    to,
+                ),
+                Algorithm::WeightGradient(algorithm) => result::convolution_backward_filter(
+                    self.handle,
+                    one,
+                    input,
+                    a,
+                    output,
+                    b,
+                    convolution,
+                    algorithm,
+                    work,
+                    size,
+                    zero,
+                    weight,
+                    to,
+                ),
+            }
+        };
+        status.map_err(|e| failed("a convolution that it planned", e))?;
+        Ok(true)
+    }
+}
+
+impl Plan {
+    /// Everything but the algorithm.
+    fn describe(key: &Key) -> std::result::Result<Self, result::CudnnError> {
+        use sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
+        use sys::cudnnDataType_t::{CUDNN_DATA_BFLOAT16, CUDNN_DATA_FLOAT};
+        use sys::cudnnMathType_t::{CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH, CUDNN_TENSOR_OP_MATH};
+        use sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
+
+        let geo = &key.geometry;
+        // cuDNN names sizes in the order N, C, H, W whatever the layout.
+        let sizes = |[n, h, w, c]: [usize; 4]| [n, c, h, w].map(|size| size as c_int);
+        let [input, output] = [geo.input_shape(), geo.output_shape()].map(sizes);
+        let weight = geo.weight_shape().map(|size| size as c_int);
+        let (dtype, math) = match (key.dtype, key.tf32) {
+            (DType::BF16, _) => (CUDNN_DATA_BFLOAT16, CUDNN_TENSOR_OP_MATH),
+            (_, true) => (CUDNN_DATA_FLOAT, CUDNN_DEFAULT_MATH),
+            (_, false) => (CUDNN_DATA_FLOAT, CUDNN_FMA_MATH),
+        };
+        let [padding, stride, dilation] =
+            [geo.padding, geo.stride, geo.dilation].map(|size| size as c_int);
+        let plan = Self {
+            input: result::create_tensor_descriptor()?,
+            output: result::create_tensor_descriptor()?,
+            weight: result::create_filter_descriptor()?,
+            convolution: result::create_convolution_descriptor()?,
+            algorithm: Algorithm::Forward(
+                sys::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
+            ),
+            workspace: 0,
+        };
+        // SAFETY: the descriptors were just made.
+        unsafe {
+            result::set_tensor4d_descriptor(plan.input, CUDNN_TENSOR_NHWC, dtype, input)?;
+            result::set_tensor4d_descriptor(plan.output, CUDNN_TENSOR_NHWC, dtype, output)?;
+            result::set_filter4d_descriptor(plan.weight, dtype, CUDNN_TENSOR_NHWC, weight)?;
+            result::set_convolution2d_descriptor(
+                plan.convolution,
+                padding,
+                padding,
+                stride,
+                stride,
+                dilation,
+                dilation,
+                CUDNN_CROSS_CORRELATION,
+                CUDNN_DATA_FLOAT,
+            )?;
+            result::set_convolution_math_type(plan.convolution, math)?;
+            result::set_convolution_group_count(plan.convolution, geo.groups as i32)?;
+        }
+        Ok(plan)
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: made by `describe`, and nothing uses them after. That they cannot be destroyed has no
+        // consequence worth telling.
+        unsafe {
+            let _ = result::destroy_tensor_descriptor(self.input);
+            let _ = result::destroy_tensor_descriptor(self.output);
+            let _ = result::destroy_filter_descriptor(self.weight);
+            let _ = result::destroy_convolution_descriptor(self.convolution);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The GPU's kernels on the CPU (needs a C++ compiler), through the tests of the operations and, with --parity, through
+# the networks of the parity fixtures too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export ABN_EMULATE_CUDA=1
+# With xtask, whose features are the workspace's: candle is not built once more.
+cargo test --locked -p abn-ops -p xtask --lib --features abn-ops/cuda-emulation
+if [ "${1:-}" = --parity ]; then
+    cargo test --locked -p abn-tests -p xtask --test parity --features abn-ops/cuda-emulation
+fi
