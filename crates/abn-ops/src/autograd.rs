@@ -10,6 +10,8 @@
 //! as [`Tracked::constant`] or [`Tracked::leaf`]; a gradient computed elsewhere (a custom loss)
 //! enters through [`Tracked::backward_from`].
 
+mod leaves;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
@@ -19,7 +21,8 @@ use std::sync::{Arc, Mutex};
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
-use crate::{Error, Result, elementwise, packed};
+use self::leaves::Leaves;
+use crate::{Error, Result, across, elementwise, packed};
 
 /// Gradient of a node's output in (contiguous), gradients of its inputs (in order, `None`: not needed) out.
 ///
@@ -48,6 +51,14 @@ impl Node {
     fn new(origin: Origin) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), origin })
+    }
+
+    /// The tensor whose gradient is wanted here, if this is a leaf.
+    fn leaf(&self) -> Option<&Tensor> {
+        match &self.origin {
+            Origin::Leaf(tensor) | Origin::Parameter(tensor) => Some(tensor),
+            Origin::Op { .. } => None,
+        }
     }
 }
 
@@ -117,17 +128,18 @@ pub fn guided<R>(f: impl FnOnce() -> R) -> R {
     recording(|before| Recording { guided: true, ..before }, f)
 }
 
-/// Runs `f` on a thread of the pool, with this thread's way of recording and
-/// [packed weights](crate::PackedWeights).
+/// Runs `f` on a thread of the pool, with this thread's way of recording, its
+/// [packed weights](crate::PackedWeights) and whom it [shares its batch with](crate::across).
 ///
 /// Each operation splits its work over rayon's pool. Called from another thread, it hands all of it
 /// over and sleeps meanwhile; called from within, it takes part at once. That is worth a tenth of a
 /// training step of a small network. `f` may not wait for anything else that needs the pool.
 pub fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    let (here, weights) = (RECORDING.get(), packed::current());
+    let (here, weights, others) = (RECORDING.get(), packed::current(), across::current());
     // This closure may run while that thread waits for its part in something else, which must not
     // see what is set here, nor the other way round.
-    rayon::scope(|_| recording(|_| here, || packed::with(weights, f)))
+    let f = || across::with(others, || packed::with(weights, f));
+    rayon::scope(|_| recording(|_| here, f))
 }
 
 /// Whether a ReLU computed now is to be a guided one.
@@ -251,25 +263,57 @@ impl Tracked {
     /// # Errors
     /// As [`Tracked::backward_from`]; `store` then holds part of the sum.
     pub fn backward_into(&self, gradient: Tensor, store: &mut GradStore) -> Result<()> {
+        self.walk(gradient, store, None)
+    }
+
+    /// Like [`Tracked::backward_into`], and tells of each leaf as soon as the rest of the pass cannot
+    /// change its gradient any more: `complete` gets the leaf's tensor, and the store that holds its
+    /// gradient, to leave it there or take it away. So its use (summing it over processes) can go
+    /// on beside the rest of the pass.
+    ///
+    /// Each leaf that gets a gradient is told once, in an order that depends on the graph alone.
+    /// Most come soon after the last operation that reads them; one that also feeds operations to
+    /// which no gradient flows, at the end.
+    ///
+    /// # Errors
+    /// As [`Tracked::backward_into`], and those of `complete`, which end the pass.
+    pub fn backward_telling(
+        &self,
+        gradient: Tensor,
+        store: &mut GradStore,
+        complete: &mut dyn FnMut(&Tensor, &mut GradStore) -> Result<()>,
+    ) -> Result<()> {
+        self.walk(gradient, store, Some(complete))
+    }
+
+    fn walk(
+        &self,
+        gradient: Tensor,
+        store: &mut GradStore,
+        mut complete: Option<&mut dyn FnMut(&Tensor, &mut GradStore) -> Result<()>>,
+    ) -> Result<()> {
         if gradient.dims() != self.dims() {
             let expected = format!("a gradient of shape {:?}", self.dims());
             return Err(Error::shape("backward", expected, gradient.dims()));
         }
         let root = self.node.clone().ok_or(Error::Backward("the value depends on no leaf"))?;
+        let mut leaves = complete.is_some().then(|| Leaves::below(&root));
         // Operations work in the gradient's memory, and the caller may still use this tensor.
         let gradient = gradient.force_contiguous()?;
         let mut order = BinaryHeap::from([root.id]);
         let mut pending = BTreeMap::from([(root.id, (root, gradient))]);
+        let mut late = Vec::new();
         while let Some(id) = order.pop() {
             // A node that several paths reach is queued once for each.
             let Some((node, gradient)) = pending.remove(&id) else { continue };
             match &node.origin {
+                Origin::Leaf(_) | Origin::Parameter(_) if complete.is_some() => {
+                    // It did not complete before: it waits for the end.
+                    late.push(node.clone());
+                    pending.insert(id, (node, gradient));
+                }
                 Origin::Leaf(tensor) | Origin::Parameter(tensor) => {
-                    let gradient = match store.remove(tensor) {
-                        Some(sum) => elementwise::add_in_place(sum, &gradient)?,
-                        None => gradient,
-                    };
-                    store.insert(tensor, gradient);
+                    add_to(store, tensor, gradient)?;
                 }
                 Origin::Op { inputs, backward } => {
                     let backward = backward.lock().unwrap_or_else(|e| e.into_inner()).take();
@@ -285,11 +329,53 @@ impl Tracked {
                         pending.insert(input.id, (input.clone(), gradient));
                         order.push(input.id);
                     }
+                    if let (Some(complete), Some(leaves)) = (&mut complete, &mut leaves) {
+                        for tensor in inputs.iter().flatten().filter_map(|input| input.leaf()) {
+                            if leaves.one_way_less(tensor)
+                                && settle(leaves.nodes(tensor), &mut pending, store)?
+                            {
+                                complete(tensor, store)?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if let (Some(complete), Some(leaves)) = (complete, leaves) {
+            for tensor in late.iter().filter_map(|node| node.leaf()) {
+                if settle(leaves.nodes(tensor), &mut pending, store)? {
+                    complete(tensor, store)?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Gradients on their way, by the number of the node they have reached.
+type Pending = BTreeMap<u64, (Arc<Node>, Tensor)>;
+
+/// Moves what has arrived at the nodes of one leaf, the latest first, to the store. Whether
+/// anything had.
+fn settle(nodes: &[u64], pending: &mut Pending, store: &mut GradStore) -> Result<bool> {
+    let mut any = false;
+    for id in nodes {
+        let Some((node, gradient)) = pending.remove(id) else { continue };
+        if let Some(tensor) = node.leaf() {
+            add_to(store, tensor, gradient)?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+fn add_to(store: &mut GradStore, leaf: &Tensor, gradient: Tensor) -> Result<()> {
+    let gradient = match store.remove(leaf) {
+        Some(sum) => elementwise::add_in_place(sum, &gradient)?,
+        None => gradient,
+    };
+    store.insert(leaf, gradient);
+    Ok(())
 }
 
 /// Whether an operation on these inputs must be recorded (and so must save what backward needs).

@@ -3,6 +3,7 @@
 //! Feature maps are channels-last, `(N, H, W, C)`; weights keep PyTorch's shapes. Every operation
 //! takes and gives [`Tracked`] values; [`Tracked::backward`] gives the gradients.
 
+pub mod across;
 mod attend;
 pub mod autograd;
 mod batch_norm;
@@ -36,6 +37,7 @@ mod testing;
 mod tile;
 mod weighted;
 
+pub use across::{Across, synchronised};
 pub use attend::{attend, attend_each};
 pub use autograd::{Tracked, frozen, guided, in_pool, no_grad};
 pub use batch_norm::{BatchNorm, batch_norm, batch_norm_parts};

@@ -3,11 +3,13 @@
 //! Gradients are compared for the scalar `sum(w · f(x))` with fixed random weights `w`, so that a
 //! gradient that is right only for a constant incoming one is found out.
 
+use std::sync::{Arc, Barrier, Mutex};
+
 use candle_core::{DType, Device, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::{Result, Tracked, no_grad};
+use crate::{Across, Result, Tracked, no_grad, synchronised};
 
 /// Uniform values in -1..1, in f64.
 pub fn random(seed: u64, shape: &[usize]) -> Tensor {
@@ -151,4 +153,57 @@ pub fn assert_same_on_any_threads(f: impl Fn() -> Vec<Tensor> + Sync) {
 /// Fixed random weights of an output's shape and type.
 fn loss_weights(y: &Tensor) -> Tensor {
     random(0x5eed, y.dims()).to_dtype(y.dtype()).unwrap()
+}
+
+/// Runs `f` on threads that share a batch, one for each of `counts`, which tells whether its part
+/// counts; gives what each returned.
+pub fn sharing<R: Send>(counts: &[bool], f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let all = Arc::new(Threads {
+        values: Mutex::new(vec![None; counts.len()]),
+        barrier: Barrier::new(counts.len()),
+    });
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..counts.len())
+            .map(|index| {
+                let thread = Thread { index, counts: counts[index], all: all.clone() };
+                let f = &f;
+                // A GPU's kernels refuse it.
+                scope.spawn(move || on_the_cpu(|| synchronised(Arc::new(thread), || f(index))))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Runs `f` with CPU tensors going the CPU's way, whatever the environment says.
+fn on_the_cpu<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "cuda-emulation")]
+    return crate::cuda::emulated(false, f);
+    #[cfg(not(feature = "cuda-emulation"))]
+    f()
+}
+
+struct Threads {
+    values: Mutex<Vec<Option<Tensor>>>,
+    barrier: Barrier,
+}
+
+struct Thread {
+    index: usize,
+    counts: bool,
+    all: Arc<Threads>,
+}
+
+impl Across for Thread {
+    fn sum(&self, values: Tensor) -> candle_core::Result<Tensor> {
+        self.all.values.lock().unwrap()[self.index] = Some(values);
+        self.all.barrier.wait();
+        let all: Vec<Tensor> = self.all.values.lock().unwrap().iter().flatten().cloned().collect();
+        self.all.barrier.wait();
+        all[1..].iter().try_fold(all[0].clone(), |sum, values| sum + values)
+    }
+
+    fn counts(&self) -> bool {
+        self.counts
+    }
 }

@@ -239,3 +239,90 @@ fn the_pool_records_as_the_caller_does() {
     assert!(!no_grad(|| in_pool(tracked)));
     assert!(!in_pool(|| no_grad(tracked)));
 }
+
+/// What a pass tells of: each leaf's number among `leaves` with its gradient then, and how many
+/// operations had gone backward.
+fn told(
+    y: &Tracked,
+    leaves: &[&Tracked],
+    ran: &std::sync::atomic::AtomicUsize,
+) -> Vec<(usize, f64, usize)> {
+    let (mut store, mut told) = (GradStore::default(), Vec::new());
+    y.backward_telling(y.value().ones_like().unwrap(), &mut store, &mut |tensor, store| {
+        let which = leaves.iter().position(|leaf| leaf.value().id() == tensor.id()).unwrap();
+        let gradient = flat(&store.remove(tensor).expect("its gradient is there"));
+        told.push((which, gradient[0], ran.load(Ordering::Relaxed)));
+        Ok(())
+    })
+    .unwrap();
+    for leaf in leaves {
+        assert!(store.get(leaf.value()).is_none(), "a gradient came after it was told");
+    }
+    told
+}
+
+#[test]
+fn a_leaf_is_told_of_once_nothing_can_reach_it() {
+    // As in a network: the parameters are older than every operation.
+    let weights = [1.0, 2.0, 3.0].map(|value| Tracked::leaf(numbers(&[value])));
+    let ran = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let layer = |x: &Tracked, weight: &Tracked, flows: bool| {
+        let ran = ran.clone();
+        let y = (x.value() + weight.value()).unwrap();
+        Tracked::from_op(y, &[x, weight], move |grad| {
+            ran.fetch_add(1, Ordering::Relaxed);
+            let copy = grad.force_contiguous()?;
+            Ok(vec![Some(grad), flows.then_some(copy)])
+        })
+    };
+    let [a, b, c] = &weights;
+    let x = Tracked::constant(numbers(&[1.0]));
+    // a, b, c and b again: b waits for its first use.
+    let y = layer(&layer(&layer(&layer(&x, a, true), b, true), c, true), b, true);
+    assert_eq!(told(&y, &[a, b, c], &ran), [(2, 1.0, 2), (1, 2.0, 3), (0, 1.0, 4)]);
+    // A layer that gives c no gradient: nothing to tell.
+    ran.store(0, Ordering::Relaxed);
+    let y = layer(&layer(&x, a, true), c, false);
+    assert_eq!(told(&y, &[a, c], &ran), [(0, 1.0, 2)]);
+}
+
+#[test]
+fn a_leaf_that_also_feeds_what_no_gradient_reaches_is_told_of_at_the_end() {
+    let ran = std::sync::atomic::AtomicUsize::new(0);
+    let var = Var::from_tensor(&numbers(&[2.0])).unwrap();
+    let a = Tracked::parameter(var.as_tensor().clone());
+    let cut = |x: &Tracked| Tracked::from_op(x.value().clone(), &[x], |_| Ok(vec![None]));
+    let b = Tracked::parameter(var.as_tensor().clone());
+    // The same variable behind `a`, `b` and a later node, which is numbered above operations to come.
+    let early = scaled(&a, 3.0);
+    let late = Tracked::parameter(var.as_tensor().clone());
+    let y = add(&add(&early, &scaled(&late, 4.0)).unwrap(), &cut(&scaled(&b, 5.0))).unwrap();
+    assert_eq!(told(&y, &[&a], &ran), [(0, 7.0, 0)]);
+}
+
+#[test]
+fn telling_changes_no_sum() {
+    let build = || {
+        let x = Tracked::leaf(random(1, &[4]));
+        let w = Tracked::leaf(random(2, &[4]));
+        let y = add(&scaled(&add(&x, &w).unwrap(), 0.3), &sigmoid(&w).unwrap()).unwrap();
+        (add(&y, &relu(&x).unwrap()).unwrap(), x, w)
+    };
+    let (y, x, w) = build();
+    let mut store = GradStore::default();
+    y.backward_into(random(3, &[4]), &mut store).unwrap();
+    let (y, x2, w2) = build();
+    let mut told = GradStore::default();
+    y.backward_telling(random(3, &[4]), &mut told, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(gradient(&store, &x), gradient(&told, &x2));
+    assert_eq!(gradient(&store, &w), gradient(&told, &w2));
+}
+
+#[test]
+fn an_error_of_who_is_told_ends_the_pass() {
+    let x = Tracked::leaf(numbers(&[1.0]));
+    let y = scaled(&x, 2.0);
+    let mut store = GradStore::default();
+    let refuse = &mut |_: &Tensor, _: &mut GradStore| Err(Error::Backward("as a test"));
+    assert!(y.backward_telling(numbers(&[1.0]), &mut store, refuse).is_err());
+}

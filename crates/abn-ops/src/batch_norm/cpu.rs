@@ -4,6 +4,9 @@ use rayon::prelude::*;
 
 use super::moments::Moments;
 use super::pattern::{chunk, fold, period, repeat};
+use super::shared;
+use crate::Result;
+use crate::across::Across;
 use crate::host::Element;
 use crate::simd::multiversion;
 
@@ -115,6 +118,18 @@ impl Sums {
             }
         }
         total
+    }
+
+    /// Of whole batches, of each of which this process has a part, which may not count.
+    pub fn of_all(parts: &[Self], counts: bool, across: &dyn Across) -> Result<Vec<Self>> {
+        let channels = parts.first().map_or(0, |part| part.gradient.len());
+        let flat = parts.iter().flat_map(|part| part.gradient.iter().chain(&part.product));
+        let flat = flat.map(|&sum| if counts { sum } else { 0.0 }).collect();
+        let whole = |sums: &[f64]| {
+            let (gradient, product) = sums.split_at(channels);
+            Self { gradient: gradient.to_vec(), product: product.to_vec() }
+        };
+        Ok(shared::sum(flat, across)?.chunks_exact(2 * channels).map(whole).collect())
     }
 
     /// The weight's gradient, over all parts.

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 
 use super::{BatchNorm, OP};
 use crate::cuda::{Arg, Grid, Of, launch, packed, unwritten, unwritten_like, wide};
-use crate::{Result, Tracked, autograd};
+use crate::{Error, Result, Tracked, across, autograd};
 
 /// How a pass over a feature map is split.
 #[derive(Clone, Copy)]
@@ -146,6 +146,10 @@ pub fn run(
     relu: bool,
     parts: Option<usize>,
 ) -> Result<Tracked> {
+    if parts.is_some() && across::current().is_some() {
+        let what = "the statistics of a batch that several processes share, on a GPU".into();
+        return Err(Error::Unsupported { op: OP, what });
+    }
     let input = x.value().contiguous()?;
     let rest = residual.map(|r| r.value().contiguous()).transpose()?;
     let y = unwritten_like(&input)?;

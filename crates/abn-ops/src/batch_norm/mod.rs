@@ -5,6 +5,7 @@ mod cpu;
 pub(crate) mod cuda;
 mod moments;
 mod pattern;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,7 @@ use rayon::prelude::*;
 use self::cpu::{Affine, Slope, Sums};
 use self::moments::Moments;
 use crate::host::{Element, by_dtype, host, on_gpu, tensor, unwritten, update};
-use crate::{Error, Result, Tracked, autograd, cost, elementwise};
+use crate::{Error, Result, Tracked, across, autograd, cost, elementwise};
 
 /// A batch normalisation's parameters and running statistics, each of shape (C).
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +42,8 @@ const OP: &str = "batch_norm";
 /// In training, mean and (biased) variance are the batch's, and the running statistics move
 /// towards them: `running += momentum · (batch − running)`, with the unbiased variance. Otherwise
 /// they are the running ones; the result is differentiable all the same. Inside
-/// [`guided`](crate::guided), the ReLU's backward pass drops negative gradients.
+/// [`guided`](crate::guided), the ReLU's backward pass drops negative gradients; inside
+/// [`synchronised`](crate::synchronised), the batch is that of all processes.
 ///
 /// # Shapes
 /// `x` (…, C) of at least two dimensions, `residual` as `x`, to the same.
@@ -128,7 +130,9 @@ pub(crate) fn check(
         return Err(Error::shape(OP, format!("a residual of {shape:?}"), residual.dims()));
     }
     let elements: usize = shape.iter().product();
-    if elements == 0 || parts.is_some_and(|parts| elements == parts * channels) {
+    // Of a shared batch it is the whole that needs more than one.
+    let alone = parts.filter(|_| across::current().is_none());
+    if elements == 0 || alone.is_some_and(|parts| elements == parts * channels) {
         let expected = if parts.is_some() { "more than one value" } else { "a value" };
         return Err(Error::shape(OP, format!("{expected} per channel"), shape));
     }
@@ -156,10 +160,19 @@ fn run<T: Element>(
     let rest = residual.map(|r| r.value().contiguous()).transpose()?;
     let train = parts.is_some();
     let len = input.elem_count() / parts.unwrap_or(1);
+    let shared = across::current().filter(|_| train);
+    let counts = shared.as_ref().is_none_or(|across| across.counts());
     let moments = if train {
         let x = host::<T>(OP, &input)?;
         let of_batch = |x| Moments::of_batch::<T>(x, bn.weight.dims()[0]);
-        let moments: Vec<_> = x.par_chunks(len).map(of_batch).collect();
+        let mut moments: Vec<_> = x.par_chunks(len).map(of_batch).collect();
+        if let Some(across) = &shared {
+            moments = Moments::of_all(&moments, &**across)?;
+            if moments.iter().any(|moments| moments.count < 2) {
+                let expected = "more than one value per channel over all processes";
+                return Err(Error::shape(OP, expected, input.dims()));
+            }
+        }
         moments.iter().try_for_each(|moments| moments.update_running::<T>(bn))?;
         moments
     } else {
@@ -186,6 +199,7 @@ fn run<T: Element>(
     let parameters_tracked = bn.weight.is_tracked() || bn.bias.is_tracked();
     let residual_tracked = residual.is_some_and(Tracked::is_tracked);
     let guided = relu && autograd::is_guided();
+    let values: Vec<usize> = moments.iter().map(|moments| moments.count).collect();
     let no_residual = Tracked::constant(input.clone());
     let inputs = [x, bn.weight, bn.bias, residual.unwrap_or(&no_residual)];
     Ok(Tracked::from_op(y, &inputs, move |grad| {
@@ -207,10 +221,15 @@ fn run<T: Element>(
         };
         let d_weight = tensor(Sums::d_weight(&sums, &affines), channels)?;
         let d_bias = tensor(Sums::d_bias::<T>(&sums), channels)?;
-        let slope = |(affine, sums): (&Affine<T>, &Sums)| {
-            affine.slope(train.then_some(sums), len / channels)
+        // The parameters' gradients are this part's; how x's follows depends on the whole batch.
+        let sums = match &shared {
+            Some(across) => Sums::of_all(&sums, counts, &**across)?,
+            None => sums,
         };
-        let slopes: Vec<Slope<T>> = affines.iter().zip(&sums).map(slope).collect();
+        let slope = |((affine, sums), &values): ((&Affine<T>, &Sums), &usize)| {
+            affine.slope(train.then_some(sums), values)
+        };
+        let slopes: Vec<Slope<T>> = affines.iter().zip(&sums).zip(&values).map(slope).collect();
         let (dx, d_residual) = if residual_tracked && x_tracked {
             let dy = host::<T>(OP, &grad)?;
             // SAFETY: each part is written whole.

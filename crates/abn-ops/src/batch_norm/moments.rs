@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::pattern::{chunk, fold, period, repeat};
-use super::{BatchNorm, OP, values};
+use super::{BatchNorm, OP, shared, values};
 use crate::Result;
+use crate::across::Across;
 use crate::host::{Element, update};
 use crate::simd::multiversion;
 
@@ -51,6 +52,29 @@ impl Moments {
             }
         }
         Self { mean, var, count }
+    }
+
+    /// Of whole batches, of each of which this process has the moments of a part: everybody's
+    /// counts, sums and sums of squares, added up in f64.
+    pub fn of_all(parts: &[Self], across: &dyn Across) -> Result<Vec<Self>> {
+        let share = if across.counts() { 1.0 } else { 0.0 };
+        let mut sums = Vec::new();
+        for Self { mean, var, count } in parts {
+            let count = share * *count as f64;
+            sums.push(count);
+            sums.extend(mean.iter().map(|mean| count * mean));
+            sums.extend(mean.iter().zip(var).map(|(mean, var)| count * (var + mean * mean)));
+        }
+        let sums = shared::sum(sums, across)?;
+        let channels = parts.first().map_or(0, |part| part.mean.len());
+        let whole = |sums: &[f64]| {
+            let (count, (means, squares)) = (sums[0], sums[1..].split_at(channels));
+            let mean: Vec<f64> = means.iter().map(|sum| sum / count).collect();
+            let square = |(square, mean): (&f64, &f64)| (square / count - mean * mean).max(0.0);
+            let var = squares.iter().zip(&mean).map(square).collect();
+            Self { mean, var, count: count as usize }
+        };
+        Ok(sums.chunks_exact(1 + 2 * channels).map(whole).collect())
     }
 
     /// The running ones.

@@ -3,7 +3,7 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use super::*;
 use crate::testing::{
     assert_close, assert_gradients, assert_matches_candle, assert_same_on_any_threads, deviation,
-    distinct, flat, gradients, random,
+    distinct, flat, gradients, random, sharing,
 };
 use crate::{count_multiply_adds, relu as relu_op, zeros_without_memory};
 
@@ -379,4 +379,71 @@ fn parts_that_do_not_divide_the_batch_are_errors() {
     }
     let error = apply_parts(&of(&[4, 5]), &running(5, DType::F32), true, 4).unwrap_err();
     assert!(error.to_string().contains("more than one value per channel"), "{error}");
+}
+
+/// Output, running statistics and gradients of x, weight, bias and residual of a part of a batch.
+fn rows_of(inputs: &[Tensor], rows: (usize, usize), relu: bool, share: f64) -> Vec<Tensor> {
+    let cut = |tensor: &Tensor| tensor.narrow(0, rows.0, rows.1).unwrap().contiguous().unwrap();
+    let mut x: Vec<Tracked> = inputs.iter().map(|x| Tracked::leaf(x.clone())).collect();
+    x[0] = Tracked::leaf(cut(&inputs[0]));
+    x[3] = Tracked::leaf(cut(&inputs[3]));
+    let statistics = running(inputs[1].dims()[0], inputs[0].dtype());
+    let y = apply(&x, &statistics, relu, true).unwrap();
+    let weights = cut(&random(9, inputs[0].dims()).to_dtype(y.value().dtype()).unwrap());
+    let store = y.backward_from((weights * share).unwrap()).unwrap();
+    let gradients = x.iter().map(|x| store.get(x.value()).unwrap().clone());
+    let [mean, var] = statistics;
+    [y.value().clone(), mean, var].into_iter().chain(gradients).collect()
+}
+
+#[test]
+fn parts_of_a_shared_batch_are_the_whole() {
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
+        for relu in [false, true] {
+            let mut inputs = inputs(&[7, 3, 2, 5], true, dtype);
+            // Far from zero, where sums of squares lose digits.
+            inputs[0] = (&inputs[0] + 30.0).unwrap();
+            let whole = rows_of(&inputs, (0, 7), relu, 1.0);
+            // The third has one row, and the fourth only keeps step: its rows and the gradients
+            // of parts that do not count are nobody's.
+            let rows = [(0, 4), (4, 2), (6, 1), (2, 2)];
+            let parts = sharing(&[true, true, true, false], |index| {
+                rows_of(&inputs, rows[index], relu, if index < 3 { 1.0 } else { 0.0 })
+            });
+            for (index, (start, count)) in rows[..3].iter().copied().enumerate() {
+                // Output, x's gradient, the residual's.
+                for which in [0, 3, 6] {
+                    let expected = whole[which].narrow(0, start, count).unwrap();
+                    assert_close(&parts[index][which], &expected, tolerance);
+                }
+            }
+            for part in &parts {
+                for which in [1, 2] {
+                    assert_close(&part[which], &whole[which], tolerance);
+                    assert_eq!(
+                        flat(&part[which]),
+                        flat(&parts[0][which]),
+                        "statistics drift apart"
+                    );
+                }
+            }
+            for which in [4, 5] {
+                let sum = parts
+                    .iter()
+                    .skip(1)
+                    .fold(parts[0][which].clone(), |sum, part| (sum + &part[which]).unwrap());
+                assert_close(&sum, &whole[which], tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shared_batch_of_one_value_is_refused() {
+    let inputs = inputs(&[1, 3], false, DType::F32);
+    let said = sharing(&[true, false], |_| {
+        let x: Vec<Tracked> = inputs.iter().map(|x| Tracked::constant(x.clone())).collect();
+        apply(&x, &running(3, DType::F32), false, true).unwrap_err().to_string()
+    });
+    assert!(said.iter().all(|said| said.contains("over all processes")), "{said:?}");
 }
