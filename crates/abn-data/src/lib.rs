@@ -56,7 +56,7 @@ pub use decode::read_image;
 pub use error::{Error, Result};
 pub use fashion_mnist::{CLASSES as FASHION_MNIST_CLASSES, SUBSET_PER_CLASS};
 pub use folder::FolderDataset;
-pub use loader::{Batch, Loader, LoaderConfig};
+pub use loader::{Batch, Loader, LoaderConfig, Shard};
 pub use memory::MemoryDataset;
 pub use open::{DATASETS, DatasetInfo, open};
 pub use resize::resize;

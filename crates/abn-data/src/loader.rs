@@ -1,5 +1,6 @@
 //! Batches of an epoch, prepared in the background.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -29,6 +30,36 @@ pub struct LoaderConfig {
     pub drop_last: bool,
     /// How many batches may lie ready, at least 1; more only cost memory.
     pub prefetch: usize,
+    /// Which part of each batch is wanted, if several processes share them.
+    pub shard: Shard,
+}
+
+/// One of several processes that share each batch: together, their parts are the batch in its
+/// order, with the same augmentation, as if one process had it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Number of the process, from 0.
+    pub rank: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Default for Shard {
+    /// One process, which has everything.
+    fn default() -> Self {
+        Self { rank: 0, of: 1 }
+    }
+}
+
+impl Shard {
+    /// Which of `count` samples are this process's: parts differ by one sample at most, the first
+    /// ones being the larger, so that only the first process always has some.
+    pub fn range(self, count: usize) -> Range<usize> {
+        let of = self.of.max(1);
+        let (size, larger) = (count / of, count % of);
+        let start = |rank: usize| rank * size + rank.min(larger);
+        start(self.rank)..start(self.rank + 1)
+    }
 }
 
 impl Default for LoaderConfig {
@@ -42,6 +73,7 @@ impl Default for LoaderConfig {
             epoch: 0,
             drop_last: false,
             prefetch: 2,
+            shard: Shard::default(),
         }
     }
 }
@@ -61,7 +93,8 @@ pub struct Batch {
     pub shape: [usize; 4],
 }
 
-/// Iterates over the batches of one epoch.
+/// Iterates over the batches of one epoch, or over a [`Shard`]'s parts of them, some of which may be
+/// without samples.
 ///
 /// A thread of its own prepares them, decoding and transforming the samples of a batch in
 /// parallel, at most `prefetch` ahead. The batches are the same for any number of threads. If a
@@ -79,13 +112,19 @@ impl Loader {
     /// Begins to prepare the batches.
     ///
     /// # Errors
-    /// If the batch size is 0, the dataset is empty or has no task, or no thread can be had.
+    /// If the batch size is 0, the dataset is empty or has no task, the shard's number is not below
+    /// how many there are, or no thread can be had.
     pub fn new(
         dataset: Arc<dyn Dataset>,
         transform: Transform,
         config: LoaderConfig,
     ) -> Result<Self> {
-        let LoaderConfig { batch_size, shuffle, seed, epoch, drop_last, prefetch, .. } = config;
+        let LoaderConfig { batch_size, shuffle, seed, epoch, drop_last, prefetch, shard, .. } =
+            config;
+        if shard.rank >= shard.of {
+            let Shard { rank, of } = shard;
+            return Err(Error::Config(format!("part {rank} of {of}, counted from 0")));
+        }
         if batch_size == 0 {
             return Err(Error::Config("a batch size of 0; expected at least 1".to_owned()));
         }
@@ -151,6 +190,7 @@ fn prepare(
     sender: &SyncSender<Result<Batch>>,
 ) {
     for indices in order.chunks(config.batch_size).take(batches) {
+        let indices = &indices[config.shard.range(indices.len())];
         let batch = batch(dataset, transform, config, indices);
         let last = batch.is_err();
         if sender.send(batch).is_err() || last {

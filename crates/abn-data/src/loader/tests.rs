@@ -37,6 +37,7 @@ const TRAINING: LoaderConfig = LoaderConfig {
     epoch: 1,
     drop_last: false,
     prefetch: 2,
+    shard: Shard { rank: 0, of: 1 },
 };
 
 #[test]
@@ -242,4 +243,39 @@ fn settings_and_labels_that_cannot_be_are_errors() {
     let first = Loader::new(data, transform(), LoaderConfig::default()).unwrap().next();
     let message = first.unwrap().unwrap_err().to_string();
     assert_eq!(message, "sample 0: label 1 is not below the number of classes, 1");
+}
+
+#[test]
+fn the_parts_of_all_processes_are_the_batches() {
+    let data = numbered(97);
+    let whole = epoch(&data, TRAINING);
+    for of in [1, 2, 3, 5, 40] {
+        let shards: Vec<_> = (0..of)
+            .map(|rank| epoch(&data, LoaderConfig { shard: Shard { rank, of }, ..TRAINING }))
+            .collect();
+        for (number, batch) in whole.iter().enumerate() {
+            let parts: Vec<&Batch> = shards.iter().map(|shard| &shard[number]).collect();
+            // Order, augmentation and labels are the whole's.
+            let indices: Vec<_> = parts.iter().flat_map(|part| part.indices.clone()).collect();
+            let images: Vec<_> = parts.iter().flat_map(|part| part.images.clone()).collect();
+            let labels: Vec<_> = parts.iter().flat_map(|part| part.labels.clone()).collect();
+            assert_eq!(indices, batch.indices, "{of} parts");
+            assert!(images == batch.images && labels == batch.labels, "{of} parts");
+            let sizes: Vec<_> = parts.iter().map(|part| part.shape[0]).collect();
+            assert!(
+                sizes.is_sorted_by(|a, b| a >= b) && sizes[0] - sizes[of - 1] <= 1,
+                "{sizes:?}"
+            );
+            assert!(sizes[0] > 0);
+        }
+    }
+}
+
+#[test]
+fn a_part_that_is_none_is_refused() {
+    for (rank, of) in [(1, 1), (0, 0), (5, 3)] {
+        let config = LoaderConfig { shard: Shard { rank, of }, ..TRAINING };
+        let said = Loader::new(numbered(9), transform(), config).unwrap_err().to_string();
+        assert!(said.contains(&format!("part {rank} of {of}")), "{said}");
+    }
 }
