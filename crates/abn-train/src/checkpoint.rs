@@ -89,7 +89,7 @@ pub(crate) struct Training {
 
 impl Training {
     /// The weights of the network that the run is about: the average, if there is one.
-    fn network(&self) -> &ParamStore {
+    pub fn network(&self) -> &ParamStore {
         self.ema.as_ref().map_or(&self.params, |ema| &ema.params)
     }
 }

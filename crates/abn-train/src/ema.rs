@@ -2,7 +2,7 @@
 //! ones.
 
 use abn_core::ParamStore;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 
 use crate::Result;
 use crate::card::Card;
@@ -26,7 +26,7 @@ pub(crate) struct Ema {
 impl Ema {
     /// An average of `trained`, a network of this card, that has seen no step.
     pub fn new(card: &Card, trained: &ParamStore, decay: f64) -> Result<Self> {
-        let params = ParamStore::new(0, DType::F32, Device::Cpu);
+        let params = ParamStore::new(0, DType::F32, trained.device().clone());
         let model = card.build(&params)?;
         let averages = params.tensors();
         let mut pairs = Vec::with_capacity(averages.len());

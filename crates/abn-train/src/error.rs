@@ -143,6 +143,25 @@ pub enum Error {
         /// What is wrong with it and what was expected.
         problem: String,
     },
+    /// Another of the processes that train together is gone, silent or has failed.
+    #[error("rank {rank} {problem}")]
+    Peer {
+        /// Its number.
+        rank: usize,
+        /// What is wrong, as the end of a sentence.
+        problem: String,
+    },
+    /// Processes that cannot train together.
+    #[error("{0}")]
+    Parallel(String),
+    /// A device that cannot be had.
+    #[error("device {device}: {problem}")]
+    Device {
+        /// As it was asked for.
+        device: String,
+        /// What is missing and what to do.
+        problem: String,
+    },
     /// Images and maps, or weights and their sizes, that do not belong together.
     #[error("{0}")]
     Invalid(String),

@@ -18,17 +18,18 @@ pub(crate) fn forward(
     batch: Batch,
     mode: Mode,
     smoothing: f64,
+    device: &Device,
 ) -> Result<(Output, Loss, Vec<u32>)> {
     let Batch { images, labels, shape: [n, c, h, w], .. } = batch;
-    let images = Tensor::from_vec(images, (n, c, h, w), &Device::Cpu)?;
-    let targets = Tensor::from_slice(&labels, n, &Device::Cpu)?;
+    let images = Tensor::from_vec(images, (n, c, h, w), device)?;
+    let targets = Tensor::from_slice(&labels, n, device)?;
     let output = model.forward(&Tracked::constant(images), mode)?;
     let loss = abn_core::smoothed_loss(&output, &targets, smoothing)?;
     Ok((output, loss, labels))
 }
 
-/// Asks a network for every image of a dataset in its order, in evaluation mode; every image
-/// counts, in the last batch too. `None` if `stop` was set meanwhile.
+/// Asks a network, which is on `device`, for every image of a dataset in its order, in evaluation
+/// mode; every image counts, in the last batch too. `None` if `stop` was set meanwhile.
 ///
 /// # Errors
 /// If an image cannot be had, or does not fit the network.
@@ -37,9 +38,22 @@ pub fn evaluate(
     dataset: Arc<dyn Dataset>,
     transform: Transform,
     batch_size: usize,
+    device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<Evaluation>> {
     let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
+    evaluate_part(model, dataset, transform, config, device, stop)
+}
+
+/// [`evaluate()`] of a process's part of each batch.
+pub(crate) fn evaluate_part(
+    model: &dyn Classifier,
+    dataset: Arc<dyn Dataset>,
+    transform: Transform,
+    config: LoaderConfig,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<Option<Evaluation>> {
     let (mut tally, mut answers) = (Tally::default(), Vec::with_capacity(dataset.len()));
     let classes = dataset.class_names().to_vec();
     let packed = PackedWeights::new();
@@ -48,8 +62,11 @@ pub fn evaluate(
             return Ok(None);
         }
         let batch = batch?;
+        if batch.indices.is_empty() {
+            continue; // other processes' images
+        }
         let indices = batch.indices.clone();
-        let answer = || no_grad(|| forward(model, batch, Mode::Eval, 0.0));
+        let answer = || no_grad(|| forward(model, batch, Mode::Eval, 0.0, device));
         let (output, loss, labels) = in_pool(|| packed.reuse(answer))?;
         tally.add(&output, &loss, &labels)?;
         let scores = output.logits.value();

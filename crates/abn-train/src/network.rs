@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::{Classifier, Mode};
-use abn_data::{Batch, Dataset, Loader, LoaderConfig, Transform};
+use abn_data::{Batch, Dataset, Loader, LoaderConfig, Shard, Transform};
 use abn_multitask::MultiTask;
 use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::backprop::GradStore;
@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::attributes::{TaskAnswers, TaskEvaluation};
 use crate::card::Question;
-use crate::evaluate::{evaluate, forward};
+use crate::evaluate::{evaluate_part, forward};
 use crate::evaluation::Evaluation;
 use crate::tally::{Tally, TaskSums};
 use crate::{Error, Result};
@@ -23,6 +23,18 @@ pub enum Network {
     Classes(Box<dyn Classifier>),
     /// An answer to each of several tasks.
     Tasks(Box<dyn MultiTask>),
+}
+
+/// How a part of a training step is computed.
+pub(crate) struct Pass<'a> {
+    /// Where the network is.
+    pub device: &'a Device,
+    /// Of the dropout masks.
+    pub seed: u64,
+    /// Of the labels.
+    pub smoothing: f64,
+    /// The part's of the step's images.
+    pub share: f32,
 }
 
 /// What a network answered to a dataset.
@@ -67,32 +79,35 @@ impl Network {
         }
     }
 
-    /// Counts a part of a training step, adds its gradient to the others' and gives its mean loss.
-    /// `share` is the part's of the step's images. A loss that is no number adds nothing of use.
+    /// Counts a part of a training step, and adds its gradient to the others'. A loss that is no
+    /// number adds nothing of use.
+    ///
+    /// `complete` is told of each parameter as soon as the rest of the pass cannot change its
+    /// gradient; of none by a network of several tasks, whose passes may be many.
     pub(crate) fn train(
         &self,
         part: Batch,
-        seed: u64,
-        smoothing: f64,
-        share: f32,
+        pass: &Pass,
         gradients: &mut GradStore,
         tally: &mut Tally,
-    ) -> Result<f64> {
+        complete: &mut dyn FnMut(&Tensor, &mut GradStore),
+    ) -> Result<()> {
+        let &Pass { device, seed, smoothing, share } = pass;
         let mode = Mode::Train { seed };
         match self {
             Self::Classes(model) => {
-                let (output, loss, labels) = forward(&**model, part, mode, smoothing)?;
-                let mean = tally.add(&output, &loss, &labels)?;
-                if mean.is_finite() {
-                    // What backward needs it holds itself: without these, memory is free sooner.
-                    drop(output);
-                    let share = Tensor::new(share, &Device::Cpu)?;
-                    loss.total.backward_into(share, gradients)?;
-                }
-                Ok(mean)
+                let (output, loss, labels) = forward(&**model, part, mode, smoothing, device)?;
+                tally.add(&output, &loss, &labels)?;
+                // What backward needs it holds itself: without these, memory is free sooner.
+                drop(output);
+                let share = Tensor::new(share, device)?;
+                loss.total.backward_telling(share, gradients, &mut |parameter, store| {
+                    complete(parameter, store);
+                    Ok(())
+                })?;
             }
             Self::Tasks(model) => {
-                let (images, labels) = tensors(part)?;
+                let (images, labels) = tensors(part, device)?;
                 let share = f64::from(share);
                 let step = model.backward_into(&images, &labels, mode, share, gradients)?;
                 let scores = step.output.attention.as_ref();
@@ -106,13 +121,13 @@ impl Network {
                         .map(|scores| wrong(&scores.predictions()?, &labels))
                         .transpose()?,
                 });
-                Ok(step.total)
             }
         }
+        Ok(())
     }
 
-    /// Asks the network for every image of a dataset in its order, in evaluation mode. `None` if
-    /// `stop` was set meanwhile.
+    /// Asks the network, which is on `device`, for every image of a dataset in its order, in
+    /// evaluation mode. `None` if `stop` was set meanwhile.
     ///
     /// # Errors
     /// If an image cannot be had, or does not fit the network.
@@ -121,14 +136,31 @@ impl Network {
         dataset: Arc<dyn Dataset>,
         transform: Transform,
         batch_size: usize,
+        device: &Device,
         stop: &AtomicBool,
     ) -> Result<Option<Tested>> {
+        self.test_part(dataset, transform, batch_size, Shard::default(), device, stop)
+    }
+
+    /// [`Network::test`] of a process's part of each batch.
+    pub(crate) fn test_part(
+        &self,
+        dataset: Arc<dyn Dataset>,
+        transform: Transform,
+        batch_size: usize,
+        shard: Shard,
+        device: &Device,
+        stop: &AtomicBool,
+    ) -> Result<Option<Tested>> {
+        let config = LoaderConfig { batch_size, shard, ..LoaderConfig::default() };
         Ok(match self {
             Self::Classes(model) => {
-                evaluate(&**model, dataset, transform, batch_size, stop)?.map(Tested::Classes)
+                evaluate_part(&**model, dataset, transform, config, device, stop)?
+                    .map(Tested::Classes)
             }
             Self::Tasks(model) => {
-                evaluate_tasks(&**model, dataset, transform, batch_size, stop)?.map(Tested::Tasks)
+                evaluate_tasks(&**model, dataset, transform, config, device, stop)?
+                    .map(Tested::Tasks)
             }
         })
     }
@@ -138,10 +170,10 @@ fn evaluate_tasks(
     model: &dyn MultiTask,
     dataset: Arc<dyn Dataset>,
     transform: Transform,
-    batch_size: usize,
+    config: LoaderConfig,
+    device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<TaskEvaluation>> {
-    let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
     let tasks = Question::all(&*dataset);
     let (mut tally, mut answers) = (Tally::of_tasks(tasks.len()), Vec::new());
     let packed = PackedWeights::new();
@@ -150,8 +182,11 @@ fn evaluate_tasks(
             return Ok(None);
         }
         let batch = batch?;
+        if batch.indices.is_empty() {
+            continue; // other processes' images
+        }
         let indices = batch.indices.clone();
-        let (images, labels) = tensors(batch)?;
+        let (images, labels) = tensors(batch, device)?;
         let answer = || packed.reuse(|| no_grad(|| model.forward(&images, Mode::Eval)));
         let output = in_pool(answer)?;
         let loss = abn_multitask::loss(model.tasks(), &output, &labels)?;
@@ -179,10 +214,10 @@ fn evaluate_tasks(
 }
 
 /// Images (N, 3, H, W) and labels (N, T).
-fn tensors(batch: Batch) -> Result<(Tracked, Tensor)> {
+fn tensors(batch: Batch, device: &Device) -> Result<(Tracked, Tensor)> {
     let Batch { images, labels, tasks, shape: [n, c, h, w], .. } = batch;
-    let images = Tensor::from_vec(images, (n, c, h, w), &Device::Cpu)?;
-    Ok((Tracked::constant(images), Tensor::from_vec(labels, (n, tasks), &Device::Cpu)?))
+    let images = Tensor::from_vec(images, (n, c, h, w), device)?;
+    Ok((Tracked::constant(images), Tensor::from_vec(labels, (n, tasks), device)?))
 }
 
 fn wrong(predicted: &Tensor, labels: &Tensor) -> Result<usize> {

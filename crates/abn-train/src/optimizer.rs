@@ -66,12 +66,13 @@ impl Sgd {
         &self.velocity
     }
 
-    /// Goes on from saved velocities.
+    /// Goes on from saved velocities, wherever they are.
     ///
     /// # Errors
-    /// If one is of no parameter, or of another shape: says which.
-    pub fn set_velocity(&mut self, velocity: BTreeMap<String, Tensor>) -> Result<(), String> {
-        for (name, saved) in &velocity {
+    /// If one is of no parameter, or of another shape: says which. Or if the parameters' device has
+    /// no memory for them.
+    pub fn set_velocity(&mut self, mut velocity: BTreeMap<String, Tensor>) -> Result<(), String> {
+        for (name, saved) in &mut velocity {
             let parameter = self.parameters.iter().find(|(known, _)| known == name);
             let Some((_, parameter)) = parameter else {
                 return Err(format!("the network has no parameter {name:?}"));
@@ -80,6 +81,7 @@ impl Sgd {
                 let (want, got) = (parameter.dims(), saved.dims());
                 return Err(format!("{name:?} has shape {got:?}, the parameter {want:?}"));
             }
+            *saved = saved.to_device(parameter.device()).map_err(|error| error.to_string())?;
         }
         self.velocity = velocity;
         Ok(())

@@ -64,7 +64,8 @@ pub struct Recipe {
     pub image_size: Option<usize>,
     /// Passes over the training set. Default: 10.
     pub epochs: usize,
-    /// Images per step; the last step of an epoch takes what remains. Default: 64.
+    /// Images per step, over all processes if several share it; the last step of an epoch takes what
+    /// remains. Default: 64.
     pub batch_size: usize,
     /// Parts in which a step's images go through the network, to need less memory; it divides
     /// `batch_size`. The gradient is that of the mean over all the step's images, but batch norm
@@ -106,6 +107,11 @@ pub struct Recipe {
     /// Share of the batch's statistics in batch norm's running ones (PyTorch's `momentum`).
     /// Default: 0.1.
     pub bn_momentum: f64,
+    /// Several processes share each batch: with this, batch norm's statistics are those of the
+    /// whole batch, without it those of each process's part (PyTorch's `SyncBatchNorm`). Without
+    /// effect on a process that is alone. Default: false.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sync_batch_norm: bool,
     /// Probability of dropout, in the families that have it. Default: none, which takes the
     /// family's (0.5 in VGG).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,6 +158,7 @@ impl Default for Recipe {
             label_smoothing: 0.0,
             ema_decay: None,
             bn_momentum: 0.1,
+            sync_batch_norm: false,
             dropout: None,
             augment: true,
             init: None,
@@ -163,13 +170,14 @@ impl Default for Recipe {
 
 /// The keys that recipes did not have from the start, with their defaults in TOML. A recipe is
 /// identified without them where they have these, so that older runs stay what they are.
-const LATER: [(&str, &str); 6] = [
+const LATER: [(&str, &str); 7] = [
     ("preset", "\"code\""),
     ("form", "\"chainer\""),
     ("accumulate", "1"),
     ("schedule", "\"multistep\""),
     ("warmup_epochs", "0"),
     ("label_smoothing", "0.0"),
+    ("sync_batch_norm", "false"),
 ];
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -189,7 +197,7 @@ pub(crate) struct Invalid {
 
 impl Recipe {
     /// Every key a recipe may have.
-    pub const KEYS: [&str; 29] = [
+    pub const KEYS: [&str; 30] = [
         "model",
         "variant",
         "mechanism",
@@ -214,6 +222,7 @@ impl Recipe {
         "label_smoothing",
         "ema_decay",
         "bn_momentum",
+        "sync_batch_norm",
         "dropout",
         "augment",
         "init",
@@ -512,6 +521,7 @@ mod tests {
             schedule: Schedule::Cosine,
             warmup_epochs: 2,
             label_smoothing: 0.1,
+            sync_batch_norm: true,
             ..Recipe::default()
         };
         for recipe in [set.clone(), Recipe::default()] {

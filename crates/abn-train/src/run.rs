@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use abn_core::{Classifier, Mode, ParamStore};
 use abn_data::Image;
-use abn_explain::pictures::Heatmap;
+use abn_explain::pictures::{Heatmap, Reach};
 use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 use crate::card::Card;
 use crate::checkpoint::{self, MODEL, State};
@@ -60,7 +60,15 @@ impl Run {
     /// If there is no checkpoint, a file of it is damaged, or its weights are not of the network
     /// that the run's recipe names; or if that has several tasks, as [`TaskRun`](crate::TaskRun) has.
     pub fn open(path: &Path) -> Result<Self> {
-        let Opened { card, recipe, state, model, params, checkpoint } = open(path)?;
+        Self::open_on(path, &Device::Cpu)
+    }
+
+    /// [`Run::open`], the network on another device than the CPU.
+    ///
+    /// # Errors
+    /// As [`Run::open`], and if the device has no memory for it.
+    pub fn open_on(path: &Path, device: &Device) -> Result<Self> {
+        let Opened { card, recipe, state, model, params, checkpoint } = open(path, device)?;
         let (model, packed) = (model.classifier()?, PackedWeights::new());
         Ok(Self { card, recipe, state, model, params, checkpoint, packed })
     }
@@ -78,8 +86,29 @@ impl Run {
         Ok(predictions)
     }
 
-    fn predict_batch(&self, images: &[Image], predictions: &mut Vec<Prediction>) -> Result<()> {
+    /// Images of any size as the network takes them (N, 3, H, W), on its device, and how far each
+    /// reaches over its image.
+    ///
+    /// # Errors
+    /// If an image's bytes do not fit its size.
+    pub fn inputs<'a>(
+        &self,
+        images: impl IntoIterator<Item = &'a Image>,
+    ) -> Result<(Tensor, Vec<Reach>)> {
         let (inputs, reaches) = self.card.inputs(images)?;
+        Ok((inputs.to_device(self.params.device())?, reaches))
+    }
+
+    /// Black images for the network, on its device.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn zeros(&self, count: usize) -> Result<Tensor> {
+        Ok(self.card.input.zeros(count)?.to_device(self.params.device())?)
+    }
+
+    fn predict_batch(&self, images: &[Image], predictions: &mut Vec<Prediction>) -> Result<()> {
+        let (inputs, reaches) = self.inputs(images)?;
         let forward = || self.model.forward(&Tracked::constant(inputs), Mode::Eval);
         let output = in_pool(|| self.packed.reuse(|| no_grad(forward)))?;
         let probabilities = abn_ops::softmax(output.logits.value())?.to_vec2::<f32>()?;
@@ -107,13 +136,13 @@ pub(crate) struct Opened {
 }
 
 /// Opens a run of one task or of several.
-pub(crate) fn open(path: &Path) -> Result<Opened> {
+pub(crate) fn open(path: &Path, device: &Device) -> Result<Opened> {
     let checkpoint = find_checkpoint(path)?;
     let file = checkpoint.join(MODEL);
     let (card, tensors) = checkpoint::read_model(&file)?;
     let recipe = run_recipe(&checkpoint, &card)?;
     let state = checkpoint::read_state(&checkpoint)?;
-    let params = ParamStore::new(0, DType::F32, Device::Cpu);
+    let params = ParamStore::new(0, DType::F32, device.clone());
     let model = card.build(&params)?;
     checkpoint::fill(&params, tensors, &file, card.network())?;
     Ok(Opened { card, recipe, state, model, params, checkpoint })

@@ -1,54 +1,100 @@
 //! The gradient of one optimizer step, computed in as many parts as the recipe says.
 
 use std::mem;
+use std::sync::Arc;
 
 use abn_data::Batch;
+use abn_ops::{Across, synchronised};
 use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor};
 
 use crate::Result;
-use crate::network::Network;
+use crate::network::{Network, Pass};
+use crate::parallel::Gradients;
 use crate::tally::Tally;
+
+/// Images that keep a process in step that has none of its own in a part: enough for batch norm.
+const STAND_INS: usize = 2;
 
 /// A step in progress.
 #[derive(Default)]
 pub(crate) struct Step {
     /// Sum over the parts so far.
     gradients: GradStore,
+    /// Images of all processes so far.
     images: usize,
     parts: u64,
 }
 
+/// What a step is computed on, and how.
+pub(crate) struct Task<'a> {
+    pub model: &'a Network,
+    pub device: &'a Device,
+    /// Images of the step, over all processes.
+    pub whole: usize,
+    /// Of them those of one part.
+    pub part: usize,
+    /// The step's.
+    pub seed: u64,
+    pub smoothing: f64,
+    /// This process's number.
+    pub rank: usize,
+    /// Whom batch norm shares a part with, if it does; told whether this process's images count.
+    pub statistics: &'a (dyn Fn(bool) -> Option<Arc<dyn Across>> + Sync),
+    /// The way of the gradients to other processes, if there are any.
+    pub others: Option<&'a mut Gradients>,
+}
+
 impl Step {
-    /// Takes in the next part of a step of `whole` images and gives the part's mean loss. One
-    /// that is no number adds nothing.
+    /// Takes in this process's images of the step's next part, and counts them. A loss that is no
+    /// number gives gradients that are none.
     ///
-    /// `seed` is the step's; batch norm sees the part.
-    pub fn add(
-        &mut self,
-        model: &Network,
-        part: Batch,
-        whole: usize,
-        seed: u64,
-        smoothing: f64,
-        tally: &mut Tally,
-    ) -> Result<f64> {
-        // The first part has the seed of a step that is not in parts.
-        let seed = if self.parts == 0 { seed } else { absorb(seed, self.parts) };
+    /// Without [`Task::statistics`], batch norm sees this process's images of the part.
+    pub fn add(&mut self, task: &mut Task, part: Batch, tally: &mut Tally) -> Result<()> {
+        // The first part has the seed of a step that is not in parts, the first process that of one
+        // that is alone.
+        let seed = if self.parts == 0 { task.seed } else { absorb(task.seed, self.parts) };
+        let seed = if task.rank == 0 { seed } else { absorb(seed, u64::MAX - task.rank as u64) };
         // The mean over the step's images is that of its parts, each by its share of them.
         let images = part.indices.len();
-        let share = images as f32 / whole as f32;
-        let mean = model.train(part, seed, smoothing, share, &mut self.gradients, tally)?;
-        if !mean.is_finite() {
-            return Ok(mean);
-        }
-        self.images += images;
+        let share = images as f32 / task.whole as f32;
+        self.images += task.part.min(task.whole - self.images);
         self.parts += 1;
-        Ok(mean)
+        let part = if images == 0 { stand_in(&part) } else { part };
+        let mut others = task.others.as_mut().filter(|_| self.images >= task.whole);
+        let mut complete = |parameter: &Tensor, store: &mut GradStore| {
+            if let Some(others) = &mut others {
+                others.complete(parameter, store);
+            }
+        };
+        let pass = Pass { device: task.device, seed, smoothing: task.smoothing, share };
+        let gradients = &mut self.gradients;
+        let train = || task.model.train(part, &pass, gradients, tally, &mut complete);
+        match (task.statistics)(images > 0) {
+            Some(across) => synchronised(across, train),
+            None => train(),
+        }?;
+        if images == 0 {
+            tally.clear();
+        }
+        Ok(())
     }
 
     /// The step's gradient, once it has all its `whole` images; the next step begins.
     pub fn finished(&mut self, whole: usize) -> Option<GradStore> {
         (self.images >= whole).then(|| mem::take(self).gradients)
+    }
+}
+
+/// Black images, whose share of the gradient is 0.
+fn stand_in(part: &Batch) -> Batch {
+    let [_, channels, height, width] = part.shape;
+    Batch {
+        images: vec![0.0; STAND_INS * channels * height * width],
+        labels: vec![0; STAND_INS * part.tasks],
+        tasks: part.tasks,
+        indices: vec![0; STAND_INS],
+        shape: [STAND_INS, channels, height, width],
     }
 }
 
@@ -116,17 +162,37 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_gradient_of_the_parts_is_that_of_the_whole() {
+    /// A step of seven images.
+    fn task(model: &Network, rank: usize, part: usize) -> Task<'_> {
+        Task {
+            model,
+            device: &Device::Cpu,
+            whole: 7,
+            part,
+            seed: 1,
+            smoothing: 0.1,
+            rank,
+            statistics: &|_| None,
+            others: None,
+        }
+    }
+
+    fn linear() -> (Network, Var) {
         let weights: Vec<f32> = (0..36).map(|i| (i * 29 % 17) as f32 / 40.0 - 0.2).collect();
         let weight =
             Var::from_tensor(&Tensor::from_vec(weights, (3, 12), &Device::Cpu).unwrap()).unwrap();
-        let model = Network::Classes(Box::new(Linear(weight.clone())));
+        (Network::Classes(Box::new(Linear(weight.clone()))), weight)
+    }
+
+    #[test]
+    fn the_gradient_of_the_parts_is_that_of_the_whole() {
+        let (model, weight) = linear();
         let gradient = |parts: &[std::ops::Range<usize>]| {
             let (mut step, mut tally) = (Step::default(), Tally::default());
             for part in parts {
                 assert!(step.finished(7).is_none(), "{parts:?} are not whole yet");
-                step.add(&model, batch(part.clone()), 7, 1, 0.1, &mut tally).unwrap();
+                step.add(&mut task(&model, 0, part.len()), batch(part.clone()), &mut tally)
+                    .unwrap();
             }
             let gradients = step.finished(7).expect("the parts are the whole");
             assert!(step.finished(7).is_none(), "the next step has begun");
@@ -144,5 +210,30 @@ mod tests {
             assert_eq!((summed.images, summed.wrong), (tally.images, tally.wrong));
             assert!((summed.loss() - tally.loss()).abs() < 1e-6);
         }
+    }
+    #[test]
+    fn processes_without_images_add_nothing() {
+        let (model, weight) = linear();
+        let shares = [0..4, 4..7, 7..7];
+        let steps = shares.clone().map(|images| {
+            let (mut step, mut tally) = (Step::default(), Tally::default());
+            step.add(&mut task(&model, 1, 7), batch(images), &mut tally).unwrap();
+            let gradients = step.finished(7).expect("everybody's images are the step's");
+            (
+                gradients.get(&weight).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+                tally,
+            )
+        });
+        let [first, second, none] = &steps;
+        assert!(none.0.iter().all(|&g| g == 0.0), "{:?}", none.0);
+        assert_eq!(none.1, Tally::default());
+        let (mut step, mut tally) = (Step::default(), Tally::default());
+        step.add(&mut task(&model, 0, 7), batch(0..7), &mut tally).unwrap();
+        let whole = step.finished(7).unwrap();
+        let whole = whole.get(&weight).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for ((whole, a), b) in whole.iter().zip(&first.0).zip(&second.0) {
+            assert!((whole - (a + b)).abs() < 1e-6, "{whole} against {a} + {b}");
+        }
+        assert_eq!(first.1.images + second.1.images, tally.images);
     }
 }

@@ -109,6 +109,45 @@ impl Tally {
         Ok(total / images as f64)
     }
 
+    /// Adds what was counted elsewhere.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.images += other.images;
+        self.wrong += other.wrong;
+        self.loss.0 += other.loss.0;
+        self.perception.0 += other.perception.0;
+        if let Some(wrong) = other.wrong_attention {
+            self.attention.0 += other.attention.0;
+            *self.wrong_attention.get_or_insert_default() += wrong;
+        }
+    }
+
+    /// Forgets what was counted, but not whether there is an attention branch.
+    pub(crate) fn clear(&mut self) {
+        let wrong_attention = self.wrong_attention.map(|_| 0);
+        *self = Self { wrong_attention, ..Self::of_tasks(self.tasks) };
+    }
+
+    /// What is counted, in numbers that can be added up; counts are exact. The attention branch's
+    /// are below 0 if there is none.
+    pub(crate) fn to_numbers(&self) -> [f64; 6] {
+        let wrong = self.wrong_attention.map_or(-1.0, |wrong| wrong as f64);
+        let sums = [self.loss.0, self.perception.0, self.attention.0];
+        let [loss, perception, attention] = sums;
+        [self.images as f64, self.wrong as f64, wrong, loss, perception, attention]
+    }
+
+    /// Takes over such numbers, in the order of [`to_numbers`](Self::to_numbers).
+    pub(crate) fn set_numbers(&mut self, numbers: &[f64]) {
+        if let &[images, wrong, wrong_attention, loss, perception, attention, ..] = numbers {
+            self.images = images as usize;
+            self.wrong = wrong as usize;
+            self.wrong_attention = (wrong_attention >= 0.0).then_some(wrong_attention as usize);
+            self.loss = Sum(loss);
+            self.perception = Sum(perception);
+            self.attention = Sum(attention);
+        }
+    }
+
     fn mean(&self, sum: f64) -> f64 {
         sum / self.images.max(1) as f64
     }
@@ -170,6 +209,12 @@ mod tests {
         };
         let text = serde_json::to_string(&tally).unwrap();
         assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
+        let mut same = Tally::default();
+        same.set_numbers(&tally.to_numbers());
+        assert_eq!(same, tally);
+        let mut sum = Tally::default();
+        sum.add_all(&tally);
+        assert_eq!(sum, tally);
         assert_eq!(tally.error(), 200.0 / 7.0);
     }
 }

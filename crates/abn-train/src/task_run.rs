@@ -7,6 +7,7 @@ use abn_data::Image;
 use abn_explain::pictures::Heatmap;
 use abn_multitask::MultiTask;
 use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
+use candle_core::Device;
 
 use crate::card::Card;
 use crate::checkpoint::State;
@@ -69,7 +70,15 @@ impl TaskRun {
     /// # Errors
     /// As [`Run::open`](crate::Run::open), and if its network has one task.
     pub fn open(path: &Path) -> Result<Self> {
-        let Opened { card, recipe, state, model, params, checkpoint } = run::open(path)?;
+        Self::open_on(path, &Device::Cpu)
+    }
+
+    /// [`TaskRun::open`], the network on another device than the CPU.
+    ///
+    /// # Errors
+    /// As [`TaskRun::open`], and if the device has no memory for it.
+    pub fn open_on(path: &Path, device: &Device) -> Result<Self> {
+        let Opened { card, recipe, state, model, params, checkpoint } = run::open(path, device)?;
         let Network::Tasks(model) = model else {
             let network = card.network();
             return Err(Error::Invalid(format!("{}: {network} has no tasks", path.display())));
@@ -84,7 +93,7 @@ impl TaskRun {
     /// # Errors
     /// If an image's bytes do not fit its size.
     pub fn predict(&self, images: &[Image]) -> Result<Vec<TaskPrediction>> {
-        self.packed.reuse(|| predict(&*self.model, &self.card, images))
+        self.packed.reuse(|| predict(&*self.model, &self.card, self.params.device(), images))
     }
 }
 
@@ -92,11 +101,13 @@ impl TaskRun {
 pub(crate) fn predict(
     model: &dyn MultiTask,
     card: &Card,
+    device: &Device,
     images: &[Image],
 ) -> Result<Vec<TaskPrediction>> {
     let mut predictions = Vec::with_capacity(images.len());
     for images in images.chunks(BATCH) {
         let (inputs, reaches) = card.inputs(images)?;
+        let inputs = inputs.to_device(device)?;
         let forward = || model.forward(&Tracked::constant(inputs), Mode::Eval);
         let output = in_pool(|| no_grad(forward))?;
         let probabilities = output.probabilities()?;

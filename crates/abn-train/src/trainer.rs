@@ -8,6 +8,7 @@ use abn_core::ParamStore;
 use abn_data::{Loader, LoaderConfig, Splits};
 use abn_ops::in_pool;
 use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
 use crate::checkpoint::{self, Best, State, Training};
@@ -16,10 +17,11 @@ use crate::folder::{Found, RunFolder};
 use crate::init::{self, Extent};
 use crate::network::{Network, Tested};
 use crate::optimizer::Sgd;
+use crate::parallel::{Gradients, Group, Team};
 use crate::progress::{EpochBar, Progress, Reporter};
 use crate::report::gallery::{self, Chosen};
 use crate::report::{Gallery, attributes};
-use crate::step::{Step, step_seed};
+use crate::step::{Step, Task, step_seed};
 use crate::tally::Tally;
 use crate::{Error, Metrics, Recipe, Result, Summary, files, records};
 
@@ -40,6 +42,11 @@ pub struct TrainOptions {
     pub label: String,
     /// The command, for the header of the run's `recipe.toml`.
     pub command: String,
+    /// Where to compute. Default: the CPU.
+    pub device: Option<Device>,
+    /// The processes that train this run together, of which this is one: each calls [`train`] with
+    /// the same recipe. Default: this process alone.
+    pub group: Option<Arc<Group>>,
 }
 
 /// Trains what a recipe says, in a folder of its own.
@@ -49,59 +56,148 @@ pub struct TrainOptions {
 /// Everything is checked before anything is written: a recipe, dataset or folder that cannot be
 /// leaves the disk as it was.
 ///
+/// Several processes ([`TrainOptions::group`]) share each batch of the recipe's size, and rank 0 alone
+/// reads and writes the folder; all get the same summary.
+///
 /// # Errors
 /// If the recipe, the data or what the folder holds cannot be; [`Error::OtherRun`] if it holds a
 /// run of another recipe; [`Error::Diverged`] if the loss is no longer a number (the checkpoint
-/// after the last whole epoch stays); [`Error::Stopped`] if asked to.
+/// after the last whole epoch stays); [`Error::Stopped`] if asked to; [`Error::Peer`] if another
+/// process is gone or has failed.
 pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<Summary> {
+    let team = Team::new(options.group.clone());
+    begin(&team, recipe, folder, options).map_err(|error| match team.fail(error) {
+        Error::Peer { rank, problem } if RunFolder::new(folder).last().exists() => {
+            let kept =
+                "what was saved before is kept, run the same command again to go on from there";
+            Error::Peer { rank, problem: format!("{problem}; {kept}") }
+        }
+        error => error,
+    })
+}
+
+/// What rank 0 found in the folder.
+#[derive(Serialize, Deserialize)]
+enum Begin {
+    /// A finished run.
+    Finished(Box<Summary>),
+    /// Nothing, or a run to go on with; the hash of the weights that it starts from, if any.
+    Train(Option<String>),
+}
+
+fn begin(team: &Team, recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<Summary> {
     recipe.validate()?;
-    let (recipe, weights) = init::resolve(recipe)?;
-    let recipe = &recipe;
+    check_parts(team, recipe)?;
+    let start = Recipe { init: None, init_sha256: None, ..recipe.identity() };
+    team.agree("recipe", start.to_toml())?;
     let folder = RunFolder::new(folder);
-    if let Found::Finished(summary) = folder.inspect(recipe, options.force)? {
-        return Ok(*summary);
-    }
+    let mut weights = None;
+    let found = team.told(|| {
+        let (recipe, file) = init::resolve(recipe)?;
+        weights = file;
+        Ok(match folder.inspect(&recipe, options.force)? {
+            Found::Finished(summary) => Begin::Finished(summary),
+            Found::Nothing | Found::Unfinished => Begin::Train(recipe.init_sha256),
+        })
+    })?;
+    let recipe = &match found {
+        Begin::Finished(summary) => return Ok(*summary),
+        Begin::Train(init_sha256) => Recipe { init_sha256, ..recipe.clone() },
+    };
     let mut data = open_data(&recipe.dataset, recipe.data_dir.as_deref())?;
     if let Some(count) = recipe.images_per_class {
         data = data.first_per_class(count)?;
     }
     let card = Card::new(recipe, &data)?;
-    let params = ParamStore::new(recipe.seed, DType::F32, Device::Cpu);
+    let (train, test) = (data.train.len(), data.test.len());
+    let sizes = format!("{train} training images\n{test} test images\n");
+    team.agree("dataset", sizes + &checkpoint::card_text(&card))?;
+    let device = options.device.clone().unwrap_or(Device::Cpu);
+    if recipe.sync_batch_norm && team.group().is_some() && !device.is_cpu() {
+        let problem = "statistics are shared between processes on the CPU only, so far".into();
+        return Err(Error::Setting { key: "sync_batch_norm", problem });
+    }
+    let params = ParamStore::new(recipe.seed, DType::F32, device);
     let model = card.build(&params)?;
     let optimizer = Sgd::new(params.parameters(), recipe);
     // Before the folder is written to: what does not fit leaves the disk as it was.
     let resumes = files::whole_folder(&folder.last()).exists() && !options.force;
-    let started = match resumes {
+    let started = match resumes || !team.is_root() {
         true => None,
         false => init::needed(recipe, weights)?
             .map(|file| init::take_over(&file, &card, &params, Extent::Start))
             .transpose()?,
     };
     let ema = recipe.ema_decay.map(|decay| Ema::new(&card, &params, decay)).transpose()?;
+    let gradients = team.gradients(&params.parameters(), recipe.sync_batch_norm)?;
     let mut training = Training { params, optimizer, ema };
 
-    let _claim = folder.claim(recipe, &header(options), options.force)?;
-    let reporter = Reporter::new(options.progress, &options.label, recipe.epochs, data.train.len());
-    if let (Some(started), Some(file)) = (started, &recipe.init) {
-        reporter.say(&format!("starting from {}: {started}", file.display()));
-    }
-    let fresh = State { recipe: checkpoint::fingerprint(recipe), ..State::default() };
-    let state = if folder.last().exists() {
-        let state = checkpoint::resume(&folder.last(), &mut training, &card)?;
+    let progress = if team.is_root() { options.progress } else { Progress::Quiet };
+    let reporter = Reporter::new(progress, &options.label, recipe.epochs, data.train.len());
+    let (_claim, state) = match team.is_root() {
+        true => {
+            let claim = folder.claim(recipe, &header(options), options.force)?;
+            if let (Some(started), Some(file)) = (started, &recipe.init) {
+                reporter.say(&format!("starting from {}: {started}", file.display()));
+            }
+            (Some(claim), resume(recipe, &folder, &mut training, &card, &reporter)?)
+        }
+        false => (None, State::default()),
+    };
+    let state = team.share_start(&mut training, state)?;
+    let options = options.clone();
+    let session = Session {
+        recipe,
+        folder,
+        data,
+        card,
+        model,
+        training,
+        state,
+        reporter,
+        options,
+        team,
+        gradients,
+    };
+    session.run()
+}
+
+/// Where the run in the folder is, with everything that goes with it.
+fn resume(
+    recipe: &Recipe,
+    folder: &RunFolder,
+    training: &mut Training,
+    card: &Card,
+    reporter: &Reporter,
+) -> Result<State> {
+    let mut state = State { recipe: checkpoint::fingerprint(recipe), ..State::default() };
+    if folder.last().exists() {
+        state = checkpoint::resume(&folder.last(), training, card)?;
         reporter.say(&format!(
             "going on with {} after epoch {}, step {}",
             folder.root().display(),
             state.epoch,
             state.step
         ));
-        state
-    } else {
-        fresh
-    };
+    }
     Metrics::truncate(&folder.metrics(), state.epoch)?;
-    records::write_curves(&folder)?;
-    let options = options.clone();
-    Session { recipe, folder, data, card, model, training, state, reporter, options }.run()
+    records::write_curves(folder)?;
+    Ok(state)
+}
+
+/// Refuses batches of which a process would never have a part.
+fn check_parts(team: &Team, recipe: &Recipe) -> Result<()> {
+    let processes = team.shard().of;
+    if recipe.part_size() >= processes {
+        return Ok(());
+    }
+    Err(Error::Setting {
+        key: "batch_size",
+        problem: format!(
+            "{} images at a time are fewer than the {processes} processes that share them",
+            recipe.part_size()
+        ),
+    })
 }
 
 /// Opens a dataset; that it needs a folder is said in the words of a recipe.
@@ -137,6 +233,9 @@ struct Session<'a> {
     state: State,
     reporter: Reporter,
     options: TrainOptions,
+    team: &'a Team,
+    /// Their way to the other processes, if there are any.
+    gradients: Option<Gradients>,
 }
 
 impl Session<'_> {
@@ -145,7 +244,17 @@ impl Session<'_> {
         while self.state.epoch < self.recipe.epochs {
             last = Some(self.epoch()?);
         }
-        self.finish(last)?;
+        // A run that was cut off after its last epoch is evaluated once more.
+        let last = match last {
+            Some(tested) => tested,
+            None => self.test()?.ok_or_else(|| self.interrupted())?,
+        };
+        self.team.told(|| self.finish(&last))
+    }
+
+    /// The report with its gallery, and the summary.
+    fn finish(&self, tested: &Tested) -> Result<Summary> {
+        self.illustrate(tested)?;
         // From what is on disk: a resumed run has seen only some of its epochs itself.
         let lines = Metrics::read(&self.folder.metrics())?;
         let cost = self.card.cost()?;
@@ -155,28 +264,26 @@ impl Session<'_> {
         Ok(summary)
     }
 
-    /// The report's gallery. A run that was cut off after its last epoch is evaluated once more.
-    fn finish(&self, last: Option<Tested>) -> Result<()> {
-        let tested = match last {
-            Some(tested) => tested,
-            None => self.test()?.ok_or_else(|| self.interrupted())?,
-        };
+    /// The report's gallery.
+    fn illustrate(&self, tested: &Tested) -> Result<()> {
         let (card, data) = (&self.card, &*self.data.test);
-        let gallery = match (&tested, self.model()) {
+        let device = self.training.params.device();
+        let gallery = match (tested, self.model()) {
             (Tested::Classes(evaluation), Network::Classes(model)) => {
                 let chosen = Chosen::new(&evaluation.answers, card.classes.len(), SHOWN);
                 let indices = [chosen.wrong, chosen.right].concat();
                 let method = gallery::method_for(self.recipe.variant);
-                Gallery::Classes(gallery::look(&**model, card, data, &indices, method)?)
+                let looks = gallery::look(&**model, card, device, data, &indices, method)?;
+                Gallery::Classes(looks)
             }
             (Tested::Tasks(evaluation), Network::Tasks(model)) => {
                 let chosen = attributes::choose(&evaluation.answers, card.tasks.len(), SHOWN);
-                Gallery::Tasks(attributes::look(&**model, card, data, &chosen)?)
+                Gallery::Tasks(attributes::look(&**model, card, device, data, &chosen)?)
             }
             // A network is tested as what it is.
             _ => Gallery::None,
         };
-        records::write(&self.folder, self.recipe, card, &tested, &gallery)
+        records::write(&self.folder, self.recipe, card, tested, &gallery)
     }
 
     fn epoch(&mut self) -> Result<Tested> {
@@ -186,6 +293,11 @@ impl Session<'_> {
         let images_per_second = bar.images_per_second();
         bar.evaluating();
         let Some(tested) = self.test()? else { return self.stop_with(train) };
+        if !self.team.is_root() {
+            self.state.epoch += 1;
+            self.state.step = 0;
+            return Ok(tested);
+        }
         let test = tested.tally();
         let metrics = Metrics {
             epoch: self.state.epoch + 1,
@@ -224,31 +336,48 @@ impl Session<'_> {
             augment: self.recipe.augment,
             seed: self.recipe.seed,
             epoch,
+            shard: self.team.shard(),
             ..LoaderConfig::default()
         };
         let loader = Loader::new(self.data.train.clone(), self.card.transform(), config)?;
+        let (team, recipe) = (self.team, self.recipe);
+        let statistics = |counts| team.statistics(recipe.sync_batch_norm, counts);
         let mut progress = Step::default();
-        for part in loader.skip(self.state.step * self.recipe.accumulate) {
-            let part = part?;
-            let (images, whole) = (part.indices.len(), self.images_of_step());
-            let seed = step_seed(self.recipe.seed, epoch, self.state.step as u64);
-            let smoothing = self.recipe.label_smoothing;
-            let mean =
-                in_pool(|| progress.add(&self.model, part, whole, seed, smoothing, &mut tally))?;
+        for part in loader.skip(self.state.step * recipe.accumulate) {
+            let whole = self.images_of_step();
+            let mut task = Task {
+                model: &self.model,
+                device: self.training.params.device(),
+                whole,
+                part: recipe.part_size(),
+                seed: step_seed(recipe.seed, epoch, self.state.step as u64),
+                smoothing: recipe.label_smoothing,
+                rank: team.rank(),
+                statistics: &statistics,
+                others: self.gradients.as_mut(),
+            };
+            let (part, mut counted) = (part?, self.model.tally());
+            in_pool(|| progress.add(&mut task, part, &mut counted))?;
+            let stop = team.count(&mut counted, self.options.stop.load(Ordering::Relaxed))?;
+            tally.add_all(&counted);
             let lr = self.learning_rate(self.state.step);
+            let mean = counted.loss();
             if !mean.is_finite() {
                 let (epoch, step) = (self.state.epoch + 1, self.state.step + 1);
                 return Err(Error::Diverged { loss: mean, epoch, step, lr });
             }
-            bar.step(images, mean);
-            let Some(gradients) = progress.finished(whole) else { continue };
+            bar.step(counted.images, mean);
+            let Some(mut gradients) = progress.finished(whole) else { continue };
+            if let Some(others) = &mut self.gradients {
+                others.finish(&mut gradients)?;
+            }
             in_pool(|| self.training.optimizer.step(&gradients, lr))?;
             drop(gradients);
             if let Some(ema) = &self.training.ema {
                 ema.update(self.state.epoch * self.steps_per_epoch() + self.state.step)?;
             }
             self.state.step += 1;
-            if self.stopped() {
+            if stop {
                 return self.stop_with(tally);
             }
         }
@@ -261,14 +390,12 @@ impl Session<'_> {
         batch.min(self.data.train.len().saturating_sub(self.state.step * batch))
     }
 
-    fn stopped(&self) -> bool {
-        self.options.stop.load(Ordering::Relaxed)
-    }
-
     /// Saves in the middle of an epoch.
     fn stop_with<T>(&mut self, tally: Tally) -> Result<T> {
         self.state.partial = Some(tally);
-        self.save_last()?;
+        if self.team.is_root() {
+            self.save_last()?;
+        }
         Err(self.interrupted())
     }
 
@@ -287,8 +414,14 @@ impl Session<'_> {
     }
 
     fn test(&self) -> Result<Option<Tested>> {
+        let params = self.training.network();
+        if !self.recipe.sync_batch_norm {
+            self.team.share_buffers(params)?;
+        }
         let (test, transform) = (self.data.test.clone(), self.card.transform());
-        self.model().test(test, transform, self.recipe.part_size(), &self.options.stop)
+        let (part, shard) = (self.recipe.part_size(), self.team.shard());
+        let (device, stop) = (params.device(), &self.options.stop);
+        self.team.whole(self.model().test_part(test, transform, part, shard, device, stop)?)
     }
 
     fn save_last(&self) -> Result<()> {

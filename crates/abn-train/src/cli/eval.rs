@@ -56,11 +56,11 @@ struct Report {
 
 impl EvalArgs {
     pub fn run(self) -> Result<()> {
-        self.compute.set_up()?;
+        let device = self.compute.set_up()?;
         for file in [&self.csv, &self.confusion].into_iter().flatten() {
             must_have_a_folder(file)?;
         }
-        let run = Run::open(&self.checkpoint)?;
+        let run = Run::open_on(&self.checkpoint, &device)?;
         let recipe = &run.recipe;
         let dataset = self.dataset.unwrap_or_else(|| recipe.dataset.clone());
         let same = dataset == recipe.dataset;
@@ -69,7 +69,7 @@ impl EvalArgs {
         run.card.check_classes(&*test)?;
         let never = AtomicBool::new(false);
         let (transform, at_a_time) = (run.card.transform(), recipe.part_size());
-        let evaluation = evaluate(&*run.model, test, transform, at_a_time, &never)?
+        let evaluation = evaluate(&*run.model, test, transform, at_a_time, &device, &never)?
             .context("the evaluation was stopped")?;
         let confusion = evaluation.confusion();
         if let Some(file) = &self.csv {

@@ -5,14 +5,19 @@ mod explain;
 mod export;
 mod import;
 mod lists;
+mod parallel;
 mod train;
 
 use std::io::{ErrorKind, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use abn_train::DeviceChoice;
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use candle_core::Device;
+use clap::{Args, Parser, Subcommand};
+
+pub use parallel::Silent;
 
 /// Train, evaluate and explain image classifiers that learn where to look: Attention Branch
 /// Networks (CVPR 2019).
@@ -47,23 +52,27 @@ struct Compute {
     /// CPU threads [default: one per core]. The result does not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Where to compute
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Device {
-    Cpu,
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`, of the GPUs that CUDA_VISIBLE_DEVICES shows
+    /// [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
 }
 
 impl Compute {
-    /// Sets up what the options say, for the whole process.
-    fn set_up(&self) -> Result<()> {
-        let Device::Cpu = self.device;
-        let Some(threads) = self.threads else { return Ok(()) };
+    /// Sets up what the options say, for the whole process, and gives the device.
+    fn set_up(&self) -> Result<Device> {
+        let device = self.device.unwrap_or_default().open(0)?;
+        self.start_threads(None)?;
+        Ok(device)
+    }
+
+    /// Threads as told, or as many as this process's part of the cores if `processes` share them.
+    fn start_threads(&self, processes: Option<usize>) -> Result<()> {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let part = processes.map(|processes| (cores() / processes.max(1)).max(1));
+        let Some(threads) = self.threads.map(NonZeroUsize::get).or(part) else { return Ok(()) };
         rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
+            .num_threads(threads)
             .build_global()
             .with_context(|| format!("cannot start {threads} threads"))
     }

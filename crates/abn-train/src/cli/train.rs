@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_backbones::Variant;
 use abn_core::{Mechanism, Preset};
+use abn_train::parallel::{is_launched, stop_with_parent};
 use abn_train::{Progress, Recipe, Schedule, Summary, TrainOptions, train};
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::parallel::ParallelArgs;
 use super::{Compute, must_exist, print, thousands};
 
 /// The keys of a recipe; each goes before what the recipe's file says.
@@ -41,7 +43,7 @@ struct RecipeArgs {
     /// Passes over the training set [10]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Images per step [64]
+    /// Images per step, over all GPUs [64]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Parts in which a step's images go through the network, to need less memory [1]
@@ -80,6 +82,9 @@ struct RecipeArgs {
     /// Share of the batch's statistics in batch norm's running ones [0.1]
     #[arg(long, allow_negative_numbers = true)]
     bn_momentum: Option<f64>,
+    /// Of several processes: batch norm with the statistics of the whole batch [false]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sync_batch_norm: Option<bool>,
     /// Probability of dropout, in the families that have it [the family's]
     #[arg(long, allow_negative_numbers = true)]
     dropout: Option<f64>,
@@ -111,6 +116,8 @@ pub struct TrainArgs {
     json: bool,
     #[command(flatten)]
     compute: Compute,
+    #[command(flatten)]
+    parallel: ParallelArgs,
     #[command(flatten)]
     values: RecipeArgs,
 }
@@ -148,6 +155,7 @@ impl RecipeArgs {
         set(&mut recipe.label_smoothing, self.label_smoothing);
         set(&mut recipe.ema_decay, self.ema_decay.map(Some));
         set(&mut recipe.bn_momentum, self.bn_momentum);
+        set(&mut recipe.sync_batch_norm, self.sync_batch_norm);
         set(&mut recipe.dropout, self.dropout.map(Some));
         set(&mut recipe.augment, self.augment);
         if self.init.is_some() {
@@ -160,7 +168,6 @@ impl RecipeArgs {
 
 impl TrainArgs {
     pub fn run(self) -> Result<()> {
-        self.compute.set_up()?;
         let mut recipe = match &self.recipe {
             Some(file) => {
                 must_exist(file, "recipe")?;
@@ -170,14 +177,26 @@ impl TrainArgs {
         };
         self.values.apply(&mut recipe);
         let folder = self.out.unwrap_or_else(|| default_folder(&recipe));
+        let stop = stop_on_ctrl_c()?;
+        if let Some(processes) = self.parallel.to_launch()? {
+            recipe.validate()?;
+            return self.parallel.launch(processes, stop);
+        }
+        let (device, group) = self.parallel.join(&self.compute)?;
+        let root = group.as_ref().is_none_or(|group| group.rank() == 0);
         let options = TrainOptions {
             force: self.force,
-            stop: stop_on_ctrl_c()?,
+            stop,
             progress: Progress::Auto,
             label: String::new(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
+            device: Some(device),
+            group,
         };
         let summary = train(&recipe, &folder, &options)?;
+        if !root {
+            return Ok(());
+        }
         print(&if self.json {
             serde_json::to_string_pretty(&summary)? + "\n"
         } else {
@@ -195,11 +214,20 @@ fn default_folder(recipe: &Recipe) -> PathBuf {
 fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
+    let launched = is_launched();
+    if launched {
+        stop_with_parent(stop.clone());
+    }
+    // Not `stop`, which may be set by who launched this process before the signal comes here too.
+    let before = AtomicBool::new(false);
     ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
+        if before.swap(true, Ordering::Relaxed) {
             std::process::exit(crate::INTERRUPTED.into());
         }
-        eprintln!("\nfinishing the step and saving (Ctrl-C again: stop at once)");
+        flag.store(true, Ordering::Relaxed);
+        if !launched {
+            eprintln!("\nfinishing the step and saving (Ctrl-C again: stop at once)");
+        }
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)

@@ -3,6 +3,7 @@
 use abn_data::Dataset;
 use abn_explain::pictures::{Caption, Heatmap, Panel, Shown, Style, View, png};
 use abn_multitask::MultiTask;
+use candle_core::Device;
 use image::RgbImage;
 
 use super::page::Picture;
@@ -44,21 +45,23 @@ pub fn choose(answers: &[TaskAnswers], tasks: usize, most: usize) -> Vec<(usize,
     chosen.flat_map(of).collect()
 }
 
-/// Asks a network for these images of a dataset, and looks at the map of one task of each. Nothing of
-/// a network without maps.
+/// Asks a network, which is on `device`, for these images of a dataset, and looks at the map of one
+/// task of each. Nothing of a network without maps.
 ///
 /// # Errors
 /// If an image cannot be had.
 pub fn look(
     model: &dyn MultiTask,
     card: &Card,
+    device: &Device,
     data: &dyn Dataset,
     chosen: &[(usize, usize)],
 ) -> Result<Vec<TaskLook>> {
     let mut looks = Vec::new();
     for &(index, t) in chosen {
         let sample = data.get(index)?;
-        let prediction = predict(model, card, std::slice::from_ref(&sample.image))?.remove(0);
+        let prediction =
+            predict(model, card, device, std::slice::from_ref(&sample.image))?.remove(0);
         let Some((answer, probability)) = prediction.answer(t) else { continue };
         let Some(map) = prediction.maps.map(|mut maps| maps.swap_remove(t)) else {
             continue;

@@ -6,6 +6,7 @@ use abn_data::Dataset;
 use abn_explain::Method;
 use abn_explain::pictures::{Caption, Panel, Shown, Style, View, png};
 use abn_ops::{Tracked, no_grad};
+use candle_core::Device;
 use image::RgbImage;
 
 use super::page::Picture;
@@ -42,13 +43,14 @@ pub fn method_for(variant: Variant) -> Method {
     }
 }
 
-/// Asks a network for these images of a dataset, and a method for where it looked for its answers.
+/// Asks a network, which is on `device`, for these images of a dataset, and a method for where it looked for its answers.
 ///
 /// # Errors
 /// If an image cannot be had, or the network lacks what the method needs.
 pub fn look(
     model: &dyn Classifier,
     card: &Card,
+    device: &Device,
     data: &dyn Dataset,
     indices: &[usize],
     method: Method,
@@ -59,6 +61,7 @@ pub fn look(
         let samples = indices.iter().map(|&index| data.get(index));
         let samples = samples.collect::<abn_data::Result<Vec<_>>>()?;
         let (inputs, reaches) = card.inputs(samples.iter().map(|sample| &sample.image))?;
+        let inputs = inputs.to_device(device)?;
         let image = Tracked::constant(inputs.clone());
         let output = no_grad(|| model.forward(&image, Mode::Eval))?;
         let scores = output.logits.value().to_vec2::<f32>()?;

@@ -94,7 +94,7 @@ pub fn measure(
     let bar = bar("measuring", pictures.len());
     for (pictures, classes) in pictures.chunks(batch).zip(classes.chunks(batch)) {
         let images = pictures.iter().map(Picture::read).collect::<Result<Vec<_>>>()?;
-        let (inputs, reaches) = run.card.inputs(&images)?;
+        let (inputs, reaches) = run.inputs(&images)?;
         let regions = pictures.iter().zip(classes).map(|(picture, &class)| {
             let other = picture.truth.is_some_and(|truth| truth != class as usize);
             boxes.filter(|_| !other).map_or(&[][..], |boxes| boxes.of(picture))

@@ -8,7 +8,7 @@ use abn_explain::pictures::{Heatmap, Reach, from_mask};
 use abn_ops::{Tracked, no_grad};
 use abn_train::{Run, read_npy};
 use anyhow::{Result, bail};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use image::{GrayImage, Luma};
 
 use super::images;
@@ -62,7 +62,7 @@ impl Given {
             reaches.iter().map(|&reach| self.placed(size, reach)).collect::<Result<_, _>>()?;
         let values: Vec<f32> = maps.iter().flat_map(|map| map.values()).copied().collect();
         let shape = (maps.len(), 1, size.1, size.0);
-        let map = Tracked::constant(Tensor::from_vec(values, shape, &Device::Cpu)?);
+        let map = Tracked::constant(Tensor::from_vec(values, shape, run.params.device())?);
         let image = Tracked::constant(inputs.clone());
         let logits = no_grad(|| {
             let features = run.model.features_with(&image, &map, Mode::Eval)?;
@@ -83,7 +83,7 @@ fn map_size(run: &Run, inputs: &Tensor) -> Result<(usize, usize)> {
 
 fn array(file: &Path, run: &Run) -> Result<Heatmap> {
     let array = read_npy(file)?;
-    let (width, height) = map_size(run, &run.card.input.zeros(1)?)?;
+    let (width, height) = map_size(run, &run.zeros(1)?)?;
     if (array.columns, array.rows) != (width, height) {
         bail!(
             "{} has {} rows and {} columns; expected a map of this network, {height} by {width}",

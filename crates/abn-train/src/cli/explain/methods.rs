@@ -56,7 +56,7 @@ impl Chosen {
                 run.checkpoint.display()
             );
         }
-        let zeros = run.card.input.zeros(1)?;
+        let zeros = run.zeros(1)?;
         for (method, explainer) in &self.methods {
             if *method == Method::Cam && self.branch == Branch::Attention {
                 bail!("cam explains the perception branch; leave it out, or --branch attention");

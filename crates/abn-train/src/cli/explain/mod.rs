@@ -85,8 +85,8 @@ enum BranchArg {
 
 impl ExplainArgs {
     pub fn run(self) -> Result<()> {
-        self.compute.set_up()?;
-        let run = Run::open(&self.checkpoint)?;
+        let device = self.compute.set_up()?;
+        let run = Run::open_on(&self.checkpoint, &device)?;
         let branch = match self.branch {
             BranchArg::Perception => Branch::Perception,
             BranchArg::Attention => Branch::Attention,

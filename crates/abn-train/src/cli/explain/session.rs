@@ -95,7 +95,7 @@ impl Session<'_> {
         targets: &Targets,
     ) -> Result<Vec<(ImageReport, RgbImage)>> {
         let images = pictures.iter().map(Picture::read).collect::<Result<Vec<_>>>()?;
-        let (inputs, reaches) = self.run.card.inputs(&images)?;
+        let (inputs, reaches) = self.run.inputs(&images)?;
         let image = Tracked::constant(inputs.clone());
         let output = no_grad(|| self.run.model.forward(&image, Mode::Eval))?;
         let probabilities = abn_ops::softmax(output.logits.value())?.to_vec2::<f32>()?;
