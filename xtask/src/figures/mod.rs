@@ -15,8 +15,9 @@ use std::path::PathBuf;
 
 use abn_data::{Sample, Subset};
 use abn_train::report::page::Picture;
-use abn_train::{TrainOptions, train};
+use abn_train::{DeviceChoice, TrainOptions, train};
 use anyhow::{Context, Result};
+use candle_core::Device;
 use serde::Serialize;
 
 use self::file::FiguresFile;
@@ -44,6 +45,9 @@ pub struct Args {
     /// Folder with the recipes of figures and tables [default: recipes/ of the repository]
     #[arg(long, value_name = "DIR")]
     recipes: Option<PathBuf>,
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Folder for the page and the runs on planted shapes [default: runs/figures or runs/figures-quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -93,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
     let recipes = args.recipes.clone().unwrap_or_else(|| root.join("recipes"));
     let file = FiguresFile::load(&recipes.join(format!("{profile}.toml")))?;
     let out = args.out.clone().unwrap_or_else(|| root.join("runs").join(profile));
-    let Args { quick, datasets, rows, data_dir, runs, .. } = args;
+    let Args { quick, datasets, rows, data_dir, runs, device, .. } = args;
     let of_table = tables::Args {
         quick: *quick,
         datasets: datasets.clone(),
@@ -105,14 +109,16 @@ pub fn run(args: &Args) -> Result<()> {
         force: false,
         dry_run: false,
         init: None,
+        device: *device,
     };
+    let device = &device.open(0)?;
     let options = tables::options("reproduce-figures", &of_table)?;
     let (trained, lacking) = tables::trained(&file.table, &file.columns, &of_table, &options)?;
     let planted = file.planted.iter().enumerate().map(|(i, planted)| {
         let folder = out.join("planted").join(planted.name.replace([' ', ','], "-"));
         let label = format!("[planted {}/{}] {}", i + 1, file.planted.len(), planted.name);
         train(&planted.recipe, &folder, &TrainOptions { label, ..options.clone() })?;
-        planted::play(&Network::open(&planted.name, &folder)?)
+        planted::play(&Network::open(&planted.name, &folder, device)?)
     });
     let planted = planted.collect::<Result<Vec<_>>>()?;
 
@@ -126,7 +132,7 @@ pub fn run(args: &Args) -> Result<()> {
         features: Vec::new(),
     };
     let mut pictures = Vec::new();
-    for row in rows_of(&trained)? {
+    for row in rows_of(&trained, device)? {
         eprintln!("explaining {}", row.name);
         add_row(&row, &file, &mut figures, &mut pictures)?;
     }
@@ -143,11 +149,11 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The networks by row and dataset, in the table's order.
-fn rows_of(trained: &[Trained]) -> Result<Vec<Row>> {
+fn rows_of(trained: &[Trained], device: &Device) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     for Trained { row, dataset, column, folder } in trained {
         let name = format!("{row}, {dataset}");
-        let network = Network::open(&format!("{name}: {}", column.1), folder)?;
+        let network = Network::open(&format!("{name}: {}", column.1), folder, device)?;
         let entry = (column.0.clone(), network);
         match rows.iter_mut().find(|row| row.name == name) {
             Some(row) => row.networks.push(entry),

@@ -11,7 +11,7 @@ use abn_explain::{Explain, Method, RandomMap};
 use abn_ops::{Tracked, no_grad};
 use abn_train::{Run, RunFolder};
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 /// Images that go through a network at a time.
 const BATCH: usize = 64;
@@ -48,14 +48,15 @@ pub struct Mapped {
 }
 
 impl Network {
-    /// Opens a finished run.
-    pub fn open(name: &str, folder: &Path) -> Result<Self> {
-        Ok(Self { name: name.to_owned(), run: Run::open(&RunFolder::new(folder).last())? })
+    /// Opens a finished run on a device.
+    pub fn open(name: &str, folder: &Path, device: &Device) -> Result<Self> {
+        let run = Run::open_on(&RunFolder::new(folder).last(), device)?;
+        Ok(Self { name: name.to_owned(), run })
     }
 
     /// Asks for the class of each image.
     pub fn ask(&self, samples: &[Sample]) -> Result<Asked> {
-        let (inputs, reaches) = self.run.card.inputs(samples.iter().map(|sample| &sample.image))?;
+        let (inputs, reaches) = self.run.inputs(samples.iter().map(|sample| &sample.image))?;
         let mut asked = Asked { inputs, answers: Vec::new(), probabilities: Vec::new(), reaches };
         let model = &self.run.model;
         for images in batches(&asked.inputs)? {

@@ -107,6 +107,7 @@ fn contrast(maps: &Tensor, regions: &[Region], size: (usize, usize)) -> Result<(
 #[cfg(test)]
 mod tests {
     use abn_train::{TrainOptions, train};
+    use candle_core::Device;
 
     use super::*;
     use crate::figures::file::FiguresFile;
@@ -121,7 +122,7 @@ mod tests {
             let name = &planted.name;
             let run = folder.path().join(name);
             train(&planted.recipe, &run, &TrainOptions::default()).unwrap();
-            let found = play(&Network::open(name, &run).unwrap()).unwrap();
+            let found = play(&Network::open(name, &run, &Device::Cpu).unwrap()).unwrap();
             println!("{name}: {} of {} right", found.right, found.images);
             assert!(found.right > 900, "{name} knows only {} of 1000", found.right);
             for pointed in &found.methods {

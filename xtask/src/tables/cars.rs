@@ -107,7 +107,7 @@ fn side_by_side(model: &Outcome, maker: &Outcome) -> Result<Vec<Picture>> {
     indices.truncate(SHOWN);
     let look = |run: &Run, data: &dyn Dataset| {
         let method = gallery::method_for(run.recipe.variant);
-        gallery::look(&*run.model, &run.card, data, &indices, method)
+        gallery::look(&*run.model, &run.card, run.params.device(), data, &indices, method)
     };
     let models = look(&model, &*model_data)?;
     let makers = look(&maker, &*maker_data)?;

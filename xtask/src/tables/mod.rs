@@ -13,7 +13,7 @@ mod weights;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use abn_train::{Recipe, TrainOptions, train};
+use abn_train::{DeviceChoice, Recipe, TrainOptions, train};
 use anyhow::{Context, Result, bail};
 
 use self::file::{Cell, DatasetFile, TableFile};
@@ -50,6 +50,9 @@ pub struct Args {
     /// Train again what is already trained
     #[arg(long)]
     pub force: bool,
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: DeviceChoice,
     /// Only print the runs, and how long they would take by a few measured steps
     #[arg(long)]
     pub dry_run: bool,
@@ -94,6 +97,7 @@ fn load(name: &str, args: &Args) -> Result<(TableFile, PathBuf)> {
 pub fn options(command: &str, args: &Args) -> Result<TrainOptions> {
     Ok(TrainOptions {
         force: args.force,
+        device: Some(args.device.open(0)?),
         stop: crate::stop_on_ctrl_c(
             "\nfinishing the step and saving; the same command goes on from there",
         )?,
@@ -335,6 +339,7 @@ mod tests {
             force: false,
             dry_run: false,
             init: None,
+            device: DeviceChoice::Cpu,
         }
     }
 

@@ -37,12 +37,12 @@ impl Answers {
             let Some(outcome) = outcomes.iter().find(|o| o.cell == cell) else { continue };
             // The last epoch's weights are those whose error the table reports.
             let folder = RunFolder::new(&outcome.folder);
-            let Run { card, recipe, model, .. } = Run::open(&folder.last())?;
+            let Run { card, recipe, model, params, .. } = Run::open(&folder.last())?;
             let confusion = Confusion::read(&folder.confusion())?;
             let data = abn_data::open(&recipe.dataset, recipe.data_dir.as_deref())?.test;
             let indices = one_of_each_class(&*data)?;
             let method = gallery::method_for(recipe.variant);
-            let looks = gallery::look(&*model, &card, &*data, &indices, method)?;
+            let looks = gallery::look(&*model, &card, params.device(), &*data, &indices, method)?;
             let name = format!("{}, {}", row.family, row.dataset);
             answers.push(Self { name, classes: card.classes, looks, confusion });
         }
