@@ -44,8 +44,7 @@ fn cuda(number: usize) -> Result<Device> {
 fn cuda(number: usize) -> Result<Device> {
     let refuse = |problem| Err(Error::Device { device: format!("cuda:{number}"), problem });
     // Where a library is missing, its loader panics with the library's name.
-    // One stream for all threads: candle's default device has one for each, and nothing would order them.
-    let opened = std::panic::catch_unwind(|| Device::new_cuda_with_stream(number));
+    let opened = std::panic::catch_unwind(|| abn_ops::cuda_device(number));
     match opened {
         Ok(Ok(device)) => Ok(device),
         Ok(Err(error)) => {
