@@ -1,10 +1,13 @@
 //! What a network answered to several tasks, and how well it knows each.
 
+use std::fmt;
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::card::Question;
-use crate::csv;
 use crate::tally::Tally;
+use crate::{Error, Result, csv};
 
 /// The answers to one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,19 @@ impl TaskEvaluation {
     /// How well each task is known.
     pub fn scores(&self) -> Vec<TaskScore> {
         self.tasks.iter().enumerate().map(|(t, task)| self.score(t, task)).collect()
+    }
+
+    /// A line for each image and task: index, task, label, predicted.
+    pub fn to_csv(&self) -> String {
+        let head = csv::line(["index", "task", "label", "predicted"]);
+        let rows = self.answers.iter().flat_map(|answer| {
+            self.tasks.iter().enumerate().map(move |(t, task)| {
+                let [label, predicted] = [answer.labels[t], answer.predicted[t]]
+                    .map(|answer| task.answers.get(answer as usize).cloned().unwrap_or_default());
+                csv::line([answer.index.to_string(), task.name.clone(), label, predicted])
+            })
+        });
+        rows.fold(head, |text, row| text + &row)
     }
 
     fn score(&self, t: usize, task: &Question) -> TaskScore {
@@ -115,6 +131,29 @@ pub struct Odds {
 }
 
 impl Odds {
+    /// Of two networks' scores on the same tasks, in the same order.
+    ///
+    /// # Errors
+    /// If they are of other tasks, or one has no accuracy.
+    pub fn between(first: &[TaskScore], second: &[TaskScore]) -> Result<Self> {
+        let names = |scores: &[TaskScore]| -> Vec<String> {
+            scores.iter().map(|score| score.name.clone()).collect()
+        };
+        if names(first) != names(second) {
+            return Err(Error::Invalid(format!(
+                "no odds between networks of different tasks: {} and {}",
+                names(first).join(", "),
+                names(second).join(", ")
+            )));
+        }
+        let pair = |(a, b): (&TaskScore, &TaskScore)| {
+            a.accuracy.zip(b.accuracy).ok_or_else(|| {
+                Error::Invalid(format!("no odds without images of the task {:?}", a.name))
+            })
+        };
+        Ok(Self::of(first.iter().zip(second).map(pair).collect::<Result<Vec<_>>>()?))
+    }
+
     /// Of accuracies task by task, in the same order.
     pub fn of(accuracies: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let mut odds = Self::default();
@@ -129,10 +168,63 @@ impl Odds {
     }
 }
 
+impl fmt::Display for Odds {
+    /// As in `better on 27 of 40 tasks, worse on 12, equal on 1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, ties, second } = self;
+        let tasks = first + ties + second;
+        write!(f, "better on {first} of {tasks} tasks, worse on {second}, equal on {ties}")
+    }
+}
+
+/// The scores in the `attributes.csv` of a run ([`RunFolder::attributes`](crate::RunFolder::attributes)).
+///
+/// # Errors
+/// If the file cannot be read; [`Error::Damaged`] if it holds something else.
+pub fn read(path: &Path) -> Result<Vec<TaskScore>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    let damaged = |line: usize, problem: String| Error::Damaged {
+        path: path.to_owned(),
+        problem: format!("line {line}: {problem}"),
+    };
+    let mut rows = csv::lines(&text).into_iter();
+    if rows.next().is_none_or(|head| head != COLUMNS) {
+        return Err(damaged(1, format!("expected {}", COLUMNS.join(","))));
+    }
+    let mut scores = Vec::new();
+    for (line, row) in (2..).zip(rows) {
+        let share = |field: &String| match field.as_str() {
+            "" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| damaged(line, format!("expected a share in percent, found {text:?}"))),
+        };
+        let [name, positives, accuracy, balanced_accuracy, precision, recall, f1] = &row[..] else {
+            let (expected, found) = (COLUMNS.len(), row.len());
+            return Err(damaged(line, format!("expected {expected} fields, found {found}")));
+        };
+        let number = |_| damaged(line, format!("expected a number of images, found {positives:?}"));
+        scores.push(TaskScore {
+            name: name.clone(),
+            positives: positives.parse().map_err(number)?,
+            accuracy: share(accuracy)?,
+            balanced_accuracy: share(balanced_accuracy)?,
+            precision: share(precision)?,
+            recall: share(recall)?,
+            f1: share(f1)?,
+        });
+    }
+    Ok(scores)
+}
+
+/// Heads of the columns of an `attributes.csv`.
+const COLUMNS: [&str; 7] =
+    ["task", "positives", "accuracy", "balanced_accuracy", "precision", "recall", "f1"];
+
 /// A line for each task.
 pub(crate) fn to_csv(scores: &[TaskScore]) -> String {
-    let columns = ["accuracy", "balanced_accuracy", "precision", "recall", "f1"];
-    let head = csv::line(["task", "positives"].into_iter().chain(columns));
+    let head = csv::line(COLUMNS);
     let row = |score: &TaskScore| {
         let TaskScore { name, positives, .. } = score;
         let shares = shares(score).map(|share| share.map_or(String::new(), |s| s.to_string()));
@@ -232,5 +324,38 @@ mod tests {
     fn odds_count_tasks_and_keep_ties_apart() {
         let odds = Odds::of([(90.0, 89.0), (70.0, 70.0), (1.0, 2.0), (5.0, 4.0)]);
         assert_eq!(odds, Odds { first: 2, ties: 1, second: 1 });
+        assert_eq!(odds.to_string(), "better on 2 of 4 tasks, worse on 1, equal on 1");
+        // Of runs only on the same tasks.
+        let scores = evaluation().scores();
+        let mut better = scores.clone();
+        better[1].accuracy = Some(99.0);
+        let odds = Odds::between(&scores, &better).unwrap();
+        assert_eq!(odds, Odds { first: 0, ties: 1, second: 1 });
+        let said = Odds::between(&scores[..1], &scores).unwrap_err().to_string();
+        assert!(said.contains("different tasks: hat and hat, hair"), "{said}");
+        better[1].accuracy = None;
+        let said = Odds::between(&scores, &better).unwrap_err().to_string();
+        assert!(said.contains("\"hair\""), "{said}");
+    }
+
+    #[test]
+    fn a_run_s_scores_read_back_to_the_last_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("attributes.csv");
+        let mut scores = evaluation().scores();
+        scores[1].name = "hair, \"long\"".into();
+        let text = to_csv(&scores);
+        std::fs::write(&file, &text).unwrap();
+        assert_eq!(read(&file).unwrap(), scores);
+        for (from, to, said) in [
+            ("task", "attribute", "line 1: expected task,positives"),
+            ("hat,2", "hat,two", "line 2: expected a number of images, found \"two\""),
+            ("hat,2", "hat", "line 2: expected 7 fields, found 6"),
+            ("hat,2,60", "hat,2,sixty", "line 2: expected a share in percent, found \"sixty\""),
+        ] {
+            std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
+            let message = read(&file).unwrap_err().to_string();
+            assert!(message.contains("attributes.csv") && message.contains(said), "{message}");
+        }
     }
 }

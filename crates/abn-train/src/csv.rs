@@ -48,6 +48,15 @@ mod tests {
     use super::{line, lines};
 
     #[test]
+    fn what_was_written_is_read() {
+        let rows = [vec!["a,b", "say \"b\"", "c\nd", ""], vec!["\"", "", "1.5", ","]];
+        let text: String = rows.iter().map(line).collect();
+        assert_eq!(lines(&text), rows);
+        assert_eq!(lines("a,b"), [["a", "b"]]);
+        assert!(lines("").is_empty());
+    }
+
+    #[test]
     fn fields_that_would_break_a_line_are_quoted() {
         assert_eq!(line(["a", "", "1.5"]), "a,,1.5\n");
         assert_eq!(line(["a,b", "say \"b\"", "c\nd"]), "\"a,b\",\"say \"\"b\"\"\",\"c\nd\"\n");

@@ -7,7 +7,7 @@ use std::path::Path;
 use abn_backbones::Variant;
 use abn_core::ParamStore;
 
-use crate::card::Card;
+use crate::card::{Card, Question};
 use crate::checkpoint::MODEL;
 use crate::run::find_checkpoint;
 use crate::{Error, Recipe, Result, WeightsFile};
@@ -202,10 +202,20 @@ impl Groups {
         let whole = shapes(card)?;
         let mut baseline = card.clone();
         baseline.recipe.variant = Variant::Baseline;
-        let baseline = shapes(&baseline)?;
         let mut larger = card.clone();
-        larger.classes.push(String::new());
-        let larger = shapes(&larger)?;
+        if card.tasks.is_empty() {
+            larger.classes.push(String::new());
+        } else {
+            // What is at hand to start from is a network of one task, such as torchvision's; one of
+            // several has its names, too.
+            baseline.tasks.clear();
+            baseline.classes = Card::numbered_classes(2);
+            // Longer than any of their names, so none of them.
+            let name = card.tasks.iter().map(|task| task.name.as_str()).collect::<String>() + "+";
+            let answers = card.tasks[0].answers.clone();
+            larger.tasks.push(Question { name, answers });
+        }
+        let (baseline, larger) = (shapes(&baseline)?, shapes(&larger)?);
         let whole_names = whole.keys();
         Ok(Self {
             added: whole_names.filter(|name| !baseline.contains_key(*name)).cloned().collect(),

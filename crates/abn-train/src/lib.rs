@@ -61,7 +61,7 @@ mod tensorboard;
 mod trainer;
 mod weights;
 
-pub use card::{Card, Input, Question};
+pub use card::{Card, Input, Question, Resized};
 pub use checkpoint::{Best, State};
 pub use device::DeviceChoice;
 pub use error::{Error, Result};
@@ -77,7 +77,7 @@ pub use npy::{Array, read_npy};
 pub use optimizer::Sgd;
 pub use progress::Progress;
 pub use recipe::{Difference, Recipe};
-pub use run::{Prediction, Run};
+pub use run::{AnyRun, Prediction, Run};
 pub use schedule::Schedule;
 pub use tally::Tally;
 pub use task_run::{TaskPrediction, TaskRun, part_of};

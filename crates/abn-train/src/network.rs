@@ -10,12 +10,12 @@ use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 
+use crate::Result;
 use crate::attributes::{TaskAnswers, TaskEvaluation};
 use crate::card::Question;
 use crate::evaluate::{evaluate_part, forward};
 use crate::evaluation::Evaluation;
 use crate::tally::{Tally, TaskSums};
-use crate::{Error, Result};
 
 /// A network.
 pub enum Network {
@@ -56,21 +56,6 @@ impl Tested {
 }
 
 impl Network {
-    /// The network, if it gives one answer.
-    ///
-    /// # Errors
-    /// If it answers several tasks.
-    pub fn classifier(self) -> Result<Box<dyn Classifier>> {
-        match self {
-            Self::Classes(model) => Ok(model),
-            Self::Tasks(model) => Err(Error::Invalid(format!(
-                "the network answers {} tasks; this is for networks of one (`abn eval` and `abn explain` \
-                 take both)",
-                model.tasks().len()
-            ))),
-        }
-    }
-
     /// Nothing counted yet.
     pub(crate) fn tally(&self) -> Tally {
         match self {
@@ -166,7 +151,8 @@ impl Network {
     }
 }
 
-fn evaluate_tasks(
+/// [`Network::test`] of several tasks.
+pub(crate) fn evaluate_tasks(
     model: &dyn MultiTask,
     dataset: Arc<dyn Dataset>,
     transform: Transform,

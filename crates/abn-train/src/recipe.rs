@@ -30,7 +30,8 @@ pub struct Recipe {
     #[serde(with = "text")]
     pub variant: Variant,
     /// How the map acts on the features: `"residual"`, g·(1+M) (eq. 2), or `"multiply"`, g·M
-    /// (eq. 1). Without effect on a baseline. Default: `"residual"`.
+    /// (eq. 1). Without effect on a baseline. Default: `"residual"`; in a file for facial attributes
+    /// `"multiply"`, which both published networks for them have.
     #[serde(with = "text")]
     pub mechanism: Mechanism,
     /// Where the paper's figures and the authors' released code differ, whom the attention branch
@@ -264,7 +265,7 @@ impl Recipe {
                 return Err(located(Some(key.span()), Some(key.get_ref()), problem));
             }
         }
-        let recipe: Self = toml::from_str(text).map_err(|error| {
+        let mut recipe: Self = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             let key = table.iter().find(|(_, value)| value.span().contains(&at));
             located(
@@ -273,11 +274,23 @@ impl Recipe {
                 error.message().into(),
             )
         })?;
+        if !table.contains_key("mechanism") {
+            recipe.mechanism = Self::published_mechanism(&recipe.dataset);
+        }
         recipe.check().map_err(|invalid| {
             let key = table.keys().find(|key| key.get_ref() == invalid.key);
             located(key.map(|key| key.span()), Some(invalid.key), invalid.problem)
         })?;
         Ok(recipe)
+    }
+
+    /// How the map acts on the features in the published networks for a dataset: g·M on faces, g·(1+M)
+    /// elsewhere.
+    pub fn published_mechanism(dataset: &str) -> Mechanism {
+        match dataset {
+            "celeba" | "celeba-val" => Mechanism::Multiply,
+            _ => Mechanism::Residual,
+        }
     }
 
     /// Checks every value that can be checked without the data.

@@ -12,6 +12,7 @@ use crate::card::Card;
 use crate::checkpoint::{self, MODEL, State};
 use crate::folder::RunFolder;
 use crate::network::Network;
+use crate::task_run::TaskRun;
 use crate::{Error, Recipe, Result, files};
 
 /// Images that go through the network at a time.
@@ -32,6 +33,66 @@ pub struct Run {
     /// The folder the weights came from.
     pub checkpoint: PathBuf,
     packed: PackedWeights,
+}
+
+/// A trained network of either kind, for those who take both.
+pub enum AnyRun {
+    /// One answer to an image.
+    Classes(Run),
+    /// An answer to each of several tasks.
+    Tasks(TaskRun),
+}
+
+impl AnyRun {
+    /// Opens a run's folder, in which `best/` goes before `last/`, or one of these.
+    ///
+    /// # Errors
+    /// If there is no checkpoint, a file of it is damaged, or its weights are not of the network
+    /// that the run's recipe names.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_on(path, &Device::Cpu)
+    }
+
+    /// [`AnyRun::open`], the network on another device than the CPU.
+    ///
+    /// # Errors
+    /// As [`AnyRun::open`], and if the device has no memory for it.
+    pub fn open_on(path: &Path, device: &Device) -> Result<Self> {
+        let Opened { card, recipe, state, model, params, checkpoint } = open(path, device)?;
+        let packed = PackedWeights::new();
+        Ok(match model {
+            Network::Classes(model) => {
+                Self::Classes(Run { card, recipe, state, model, params, checkpoint, packed })
+            }
+            Network::Tasks(model) => {
+                Self::Tasks(TaskRun { card, recipe, state, model, params, checkpoint, packed })
+            }
+        })
+    }
+
+    /// What the network is, sees and answers.
+    pub fn card(&self) -> &Card {
+        match self {
+            Self::Classes(run) => &run.card,
+            Self::Tasks(run) => &run.card,
+        }
+    }
+
+    /// Its parameters.
+    pub fn params(&self) -> &ParamStore {
+        match self {
+            Self::Classes(run) => &run.params,
+            Self::Tasks(run) => &run.params,
+        }
+    }
+
+    /// The folder the weights came from.
+    pub fn checkpoint(&self) -> &Path {
+        match self {
+            Self::Classes(run) => &run.checkpoint,
+            Self::Tasks(run) => &run.checkpoint,
+        }
+    }
 }
 
 /// What a network says of an image.
@@ -68,9 +129,15 @@ impl Run {
     /// # Errors
     /// As [`Run::open`], and if the device has no memory for it.
     pub fn open_on(path: &Path, device: &Device) -> Result<Self> {
-        let Opened { card, recipe, state, model, params, checkpoint } = open(path, device)?;
-        let (model, packed) = (model.classifier()?, PackedWeights::new());
-        Ok(Self { card, recipe, state, model, params, checkpoint, packed })
+        match AnyRun::open_on(path, device)? {
+            AnyRun::Classes(run) => Ok(run),
+            AnyRun::Tasks(run) => Err(Error::Invalid(format!(
+                "{}: {} answers several tasks; this is for networks of one (`abn eval`, `abn explain` and `abn \
+                 export` take both)",
+                path.display(),
+                run.card.network()
+            ))),
+        }
     }
 
     /// Probabilities and attention maps for images of any size, which are brought to the
@@ -126,17 +193,17 @@ impl Run {
 }
 
 /// What a run's folder holds.
-pub(crate) struct Opened {
-    pub card: Card,
-    pub recipe: Recipe,
-    pub state: State,
-    pub model: Network,
-    pub params: ParamStore,
-    pub checkpoint: PathBuf,
+struct Opened {
+    card: Card,
+    recipe: Recipe,
+    state: State,
+    model: Network,
+    params: ParamStore,
+    checkpoint: PathBuf,
 }
 
 /// Opens a run of one task or of several.
-pub(crate) fn open(path: &Path, device: &Device) -> Result<Opened> {
+fn open(path: &Path, device: &Device) -> Result<Opened> {
     let checkpoint = find_checkpoint(path)?;
     let file = checkpoint.join(MODEL);
     let (card, tensors) = checkpoint::read_model(&file)?;

@@ -1,18 +1,21 @@
 //! A trained network for several tasks, ready to answer.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use abn_core::{Mode, ParamStore};
-use abn_data::Image;
+use abn_data::{Dataset, Image, LoaderConfig};
 use abn_explain::pictures::Heatmap;
 use abn_multitask::MultiTask;
 use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::Device;
 
+use crate::attributes::TaskEvaluation;
 use crate::card::Card;
 use crate::checkpoint::State;
-use crate::network::Network;
-use crate::run::{self, Opened};
+use crate::network::evaluate_tasks;
+use crate::run::AnyRun;
 use crate::{Error, Recipe, Result};
 
 /// Images that go through the network at a time.
@@ -32,7 +35,7 @@ pub struct TaskRun {
     pub params: ParamStore,
     /// The folder the weights came from.
     pub checkpoint: PathBuf,
-    packed: PackedWeights,
+    pub(crate) packed: PackedWeights,
 }
 
 /// What a network says of an image's attributes.
@@ -78,13 +81,28 @@ impl TaskRun {
     /// # Errors
     /// As [`TaskRun::open`], and if the device has no memory for it.
     pub fn open_on(path: &Path, device: &Device) -> Result<Self> {
-        let Opened { card, recipe, state, model, params, checkpoint } = run::open(path, device)?;
-        let Network::Tasks(model) = model else {
-            let network = card.network();
-            return Err(Error::Invalid(format!("{}: {network} has no tasks", path.display())));
-        };
-        let packed = PackedWeights::new();
-        Ok(Self { card, recipe, state, model, params, checkpoint, packed })
+        match AnyRun::open_on(path, device)? {
+            AnyRun::Tasks(run) => Ok(run),
+            AnyRun::Classes(run) => Err(Error::Invalid(format!(
+                "{}: {} has one task, not several",
+                path.display(),
+                run.card.network()
+            ))),
+        }
+    }
+
+    /// Asks the network for every image of a dataset in its order.
+    ///
+    /// # Errors
+    /// If the dataset's tasks are not the network's, or an image cannot be had.
+    pub fn evaluate(&self, dataset: Arc<dyn Dataset>) -> Result<TaskEvaluation> {
+        self.card.check_tasks(&*dataset)?;
+        let batch_size = self.recipe.part_size();
+        let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
+        let (transform, device) = (self.card.transform(), self.params.device());
+        let never = AtomicBool::new(false);
+        evaluate_tasks(&*self.model, dataset, transform, config, device, &never)?
+            .ok_or_else(|| Error::Invalid("the evaluation was stopped".into()))
     }
 
     /// Answers and maps for images of any size, which are brought to the network's input as in

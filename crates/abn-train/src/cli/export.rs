@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use abn_train::{Run, export};
+use abn_train::{AnyRun, export};
 use anyhow::Result;
 use clap::Args;
 
@@ -18,14 +18,14 @@ pub struct ExportArgs {
 
 impl ExportArgs {
     pub fn run(self) -> Result<()> {
-        let run = Run::open(&self.checkpoint)?;
+        let run = AnyRun::open(&self.checkpoint)?;
         export(&run, &self.out)?;
         print(&format!(
             "{}: {} of {}, {} parameters\n",
             self.out.display(),
-            run.card.network(),
-            run.checkpoint.display(),
-            thousands(run.params.parameter_count() as u64)
+            run.card().network(),
+            run.checkpoint().display(),
+            thousands(run.params().parameter_count() as u64)
         ))
     }
 }

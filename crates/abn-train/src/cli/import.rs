@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use abn_backbones::Variant;
 use abn_core::{Mechanism, Preset};
-use abn_train::{Card, Input, Recipe, import, open_data, read_class_names};
+use abn_multitask::Form;
+use abn_train::{Card, Input, Question, Recipe, Resized, import, open_data, read_class_names};
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
@@ -23,12 +24,16 @@ pub struct ImportArgs {
     /// What the network is, as in `abn train`: `abn`, `baseline`, `cam` or `control`
     #[arg(long, default_value = "abn")]
     variant: Variant,
-    /// How the map acts on the features: `residual`, g(1+M), or `multiply`, gM
-    #[arg(long, default_value = "residual")]
-    mechanism: Mechanism,
+    /// How the map acts on the features: `residual`, g(1+M), or `multiply`, gM [default: residual; of facial attributes
+    /// multiply]
+    #[arg(long)]
+    mechanism: Option<Mechanism>,
     /// Whom the attention branch follows: `code`, the released code, or `paper`, its figure
     #[arg(long, default_value = "code")]
     preset: Preset,
+    /// Of several tasks: `chainer`, the paper's network, or `v1`, the authors' later one
+    #[arg(long, default_value = "chainer")]
+    form: Form,
     #[command(flatten)]
     classes: Classes,
     /// Folder with the dataset's files
@@ -62,7 +67,10 @@ struct Classes {
     /// File with the classes' names, a line each, in the order of the network's outputs
     #[arg(long = "class-names", value_name = "FILE")]
     names: Option<PathBuf>,
-    /// Take classes, image size and statistics from a dataset, as `abn datasets` lists them
+    /// File with the names of yes-or-no attributes, a line each, of a network that answers them all
+    #[arg(long = "attributes", value_name = "FILE")]
+    attributes: Option<PathBuf>,
+    /// Take classes or tasks, image size and statistics from a dataset, as `abn datasets` lists them
     #[arg(long)]
     dataset: Option<String>,
 }
@@ -103,12 +111,18 @@ impl ImportArgs {
 
     /// What the network is, as far as the weights do not say.
     fn card(&self) -> Result<Card> {
+        let dataset = match &self.classes {
+            Classes { dataset: Some(dataset), .. } => dataset.clone(),
+            Classes { attributes: Some(_), .. } => "celeba".into(),
+            _ => "folder".into(),
+        };
         let mut recipe = Recipe {
             model: self.model.clone(),
             variant: self.variant,
-            mechanism: self.mechanism,
+            mechanism: self.mechanism.unwrap_or(Recipe::published_mechanism(&dataset)),
             preset: self.preset,
-            dataset: self.classes.dataset.clone().unwrap_or_else(|| "folder".into()),
+            form: self.form,
+            dataset,
             data_dir: self.data_dir.clone(),
             init: Some(self.weights.clone()),
             ..Recipe::default()
@@ -118,6 +132,18 @@ impl ImportArgs {
         let mut card = match &self.classes {
             Classes { dataset: Some(name), .. } => {
                 Card::new(&recipe, &open_data(name, self.data_dir.as_deref())?)?
+            }
+            Classes { attributes: Some(file), .. } => {
+                let question = |name: String| Question {
+                    name,
+                    answers: ["no", "yes"].map(str::to_owned).to_vec(),
+                };
+                let tasks = read_class_names(file)?.into_iter().map(question).collect();
+                let size = abn_backbones::find(&recipe.model)?.image_size();
+                let (mean, std) = IMAGENET;
+                let input =
+                    Input { resized: Some(Resized::Whole), ..Input::square(size, mean, std) };
+                Card { recipe: recipe.clone(), classes: Vec::new(), tasks, input }
             }
             Classes { names, count, .. } => {
                 let classes = match (names, count) {

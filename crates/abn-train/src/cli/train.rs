@@ -1,9 +1,11 @@
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_backbones::Variant;
 use abn_core::{Mechanism, Preset};
+use abn_multitask::Form;
 use abn_train::parallel::{is_launched, stop_with_parent};
 use abn_train::{Progress, Recipe, Schedule, Summary, TrainOptions, train};
 use anyhow::{Context, Result};
@@ -22,12 +24,18 @@ struct RecipeArgs {
     /// `abn`; or `baseline`, without attention branch; `cam`; `control`, whose map is held [abn]
     #[arg(long)]
     variant: Option<Variant>,
-    /// How the map acts on the features: `residual`, g(1+M), or `multiply`, gM [residual]
+    /// How the map acts on the features: `residual`, g(1+M), or `multiply`, gM [residual; of facial attributes multiply]
     #[arg(long)]
     mechanism: Option<Mechanism>,
     /// Whom the attention branch follows: `code`, the released code, or `paper`, its figure [code]
     #[arg(long)]
     preset: Option<Preset>,
+    /// Of several tasks: `chainer`, the paper's network, or `v1`, the authors' later one [chainer]
+    #[arg(long)]
+    form: Option<Form>,
+    /// Of several tasks: how many the perception branch does at a time; fewer take less memory [all]
+    #[arg(long, value_name = "N")]
+    tasks_per_pass: Option<NonZeroUsize>,
     /// Name of the dataset, as `abn datasets` lists them [fashion-mnist-mini]
     #[arg(long)]
     dataset: Option<String>,
@@ -133,10 +141,15 @@ impl RecipeArgs {
         if data_elsewhere {
             recipe.data_dir = None; // it was the other dataset's
         }
+        if let Some(dataset) = self.dataset.as_ref().filter(|_| data_elsewhere) {
+            recipe.mechanism = Recipe::published_mechanism(dataset);
+        }
         set(&mut recipe.model, self.model);
         set(&mut recipe.variant, self.variant);
         set(&mut recipe.mechanism, self.mechanism);
         set(&mut recipe.preset, self.preset);
+        set(&mut recipe.form, self.form);
+        set(&mut recipe.tasks_per_pass, self.tasks_per_pass.map(Some));
         set(&mut recipe.dataset, self.dataset);
         set(&mut recipe.data_dir, self.data_dir.map(Some));
         set(&mut recipe.images_per_class, self.images_per_class.map(Some));

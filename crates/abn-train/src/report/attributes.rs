@@ -1,6 +1,6 @@
 //! Where a network for several tasks looked: its maps on faces, attribute by attribute.
 
-use abn_data::Dataset;
+use abn_data::{Dataset, Sample};
 use abn_explain::pictures::{Caption, Heatmap, Panel, Shown, Style, View, png};
 use abn_multitask::MultiTask;
 use candle_core::Device;
@@ -8,7 +8,7 @@ use image::RgbImage;
 
 use super::page::Picture;
 use crate::attributes::TaskAnswers;
-use crate::task_run::{part_of, predict};
+use crate::task_run::{TaskPrediction, part_of, predict};
 use crate::{Card, Result, explain};
 
 /// Pictures of a page have this many pixels to twice as many: see [`Style::side`].
@@ -58,14 +58,18 @@ pub fn look(
     chosen: &[(usize, usize)],
 ) -> Result<Vec<TaskLook>> {
     let mut looks = Vec::new();
+    // The answers to one image are asked for once.
+    let mut asked: Option<(usize, Sample, TaskPrediction)> = None;
     for &(index, t) in chosen {
-        let sample = data.get(index)?;
-        let prediction =
-            predict(model, card, device, std::slice::from_ref(&sample.image))?.remove(0);
+        if asked.as_ref().is_none_or(|(before, ..)| *before != index) {
+            let sample = data.get(index)?;
+            let prediction =
+                predict(model, card, device, std::slice::from_ref(&sample.image))?.remove(0);
+            asked = Some((index, sample, prediction));
+        }
+        let Some((_, sample, prediction)) = &asked else { continue };
         let Some((answer, probability)) = prediction.answer(t) else { continue };
-        let Some(map) = prediction.maps.map(|mut maps| maps.swap_remove(t)) else {
-            continue;
-        };
+        let Some(map) = prediction.maps.as_ref().map(|maps| maps[t].clone()) else { continue };
         let name = |label: usize| card.tasks[t].answers.get(label).cloned().unwrap_or_default();
         looks.push(TaskLook {
             index,

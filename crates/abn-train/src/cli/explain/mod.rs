@@ -8,13 +8,14 @@ mod methods;
 mod report;
 mod session;
 mod targets;
+mod tasks;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use abn_explain::Branch;
 use abn_explain::pictures::ColourMap;
-use abn_train::Run;
+use abn_train::{AnyRun, Run};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
@@ -46,9 +47,12 @@ pub struct ExplainArgs {
     /// Layer that the Grad-CAM methods look at, such as layer2; a wrong name lists them [default: the last feature map]
     #[arg(long, value_name = "NAME")]
     layer: Option<String>,
-    /// Whose score to explain, in a network with an attention branch
-    #[arg(long, value_enum, default_value_t = BranchArg::Perception)]
-    branch: BranchArg,
+    /// Whose score to explain, in a network with an attention branch [default: perception]
+    #[arg(long, value_enum)]
+    branch: Option<BranchArg>,
+    /// Of a network for several tasks: the tasks whose maps to draw, such as Smiling,Eyeglasses [default: all]
+    #[arg(long, value_name = "TASK,…", value_delimiter = ',')]
+    tasks: Vec<String>,
     /// Colours of the maps: jet, as in the paper, or viridis, whose equal steps look equal
     #[arg(long, value_name = "NAME", default_value_t = ColourMap::Jet, value_parser = ColourMap::from_str)]
     colormap: ColourMap,
@@ -56,7 +60,8 @@ pub struct ExplainArgs {
     /// .npy of the map's size. Shows how the answer changes
     #[arg(long, value_name = "FILE")]
     attention: Option<PathBuf>,
-    /// Folder for the pictures: NAME-METHOD.png and NAME-panel.png for each image, sheet.png of several
+    /// Folder for the pictures: NAME-METHOD.png and NAME-panel.png for each image, sheet.png of several. Of several
+    /// tasks NAME-TASK.png, with the map's positive and negative part, and NAME-panel.png
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
     /// Write each map as NAME-METHOD.npy too: float32 (h, w), as the method gives it
@@ -86,10 +91,19 @@ enum BranchArg {
 impl ExplainArgs {
     pub fn run(self) -> Result<()> {
         let device = self.compute.set_up()?;
-        let run = Run::open_on(&self.checkpoint, &device)?;
+        match AnyRun::open_on(&self.checkpoint, &device)? {
+            AnyRun::Classes(run) => self.classes(run),
+            AnyRun::Tasks(run) => self.several_tasks(&run),
+        }
+    }
+
+    fn classes(self, run: Run) -> Result<()> {
+        if !self.tasks.is_empty() {
+            bail!("--tasks: {} has one task", run.card.network());
+        }
         let branch = match self.branch {
-            BranchArg::Perception => Branch::Perception,
-            BranchArg::Attention => Branch::Attention,
+            None | Some(BranchArg::Perception) => Branch::Perception,
+            Some(BranchArg::Attention) => Branch::Attention,
         };
         let methods = Chosen::new(&run, &self.methods, branch, self.layer.as_deref())?;
         let given = self.attention.as_deref().map(|file| Given::open(file, &run)).transpose()?;

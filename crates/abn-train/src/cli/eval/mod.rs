@@ -1,9 +1,13 @@
+mod tasks;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use abn_train::{ClassAccuracy, Confusion, Run, evaluate, open_data};
+use abn_data::Dataset;
+use abn_train::{AnyRun, ClassAccuracy, Confusion, Recipe, Run, evaluate, open_data};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
@@ -24,7 +28,11 @@ pub struct EvalArgs {
     /// Folder with the dataset's files [default: the run's]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Write the answer to each image: index, label, predicted, probability
+    /// Another run of the same tasks, to compare with on the same images, task by task: on how many of them the first
+    /// is better (the paper's odds)
+    #[arg(long, value_name = "RUN")]
+    against: Option<PathBuf>,
+    /// Write the answer to each image: index, label, predicted, probability; of several tasks index, task, label, predicted
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Write the confusion matrix: a line for each class, a column for each answer
@@ -60,17 +68,33 @@ impl EvalArgs {
         for file in [&self.csv, &self.confusion].into_iter().flatten() {
             must_have_a_folder(file)?;
         }
-        let run = Run::open_on(&self.checkpoint, &device)?;
+        match AnyRun::open_on(&self.checkpoint, &device)? {
+            AnyRun::Classes(run) => self.classes(run),
+            AnyRun::Tasks(run) => self.tasks(run),
+        }
+    }
+
+    /// The dataset's name and its test images.
+    fn data(&self, recipe: &Recipe) -> Result<(String, Arc<dyn Dataset>)> {
+        let dataset = self.dataset.as_ref().unwrap_or(&recipe.dataset);
+        let theirs = recipe.data_dir.as_ref().filter(|_| *dataset == recipe.dataset);
+        let folder = self.data_dir.as_ref().or(theirs);
+        Ok((dataset.clone(), open_data(dataset, folder.map(PathBuf::as_path))?.test))
+    }
+
+    fn classes(self, run: Run) -> Result<()> {
+        if self.against.is_some() {
+            let network = run.card.network();
+            bail!("--against compares task by task, and {network} has one");
+        }
+        let (dataset, test) = self.data(&run.recipe)?;
         let recipe = &run.recipe;
-        let dataset = self.dataset.unwrap_or_else(|| recipe.dataset.clone());
-        let same = dataset == recipe.dataset;
-        let folder = self.data_dir.or_else(|| recipe.data_dir.clone().filter(|_| same));
-        let test = open_data(&dataset, folder.as_deref())?.test;
         run.card.check_classes(&*test)?;
         let never = AtomicBool::new(false);
         let (transform, at_a_time) = (run.card.transform(), recipe.part_size());
-        let evaluation = evaluate(&*run.model, test, transform, at_a_time, &device, &never)?
-            .context("the evaluation was stopped")?;
+        let evaluation =
+            evaluate(&*run.model, test, transform, at_a_time, run.params.device(), &never)?
+                .context("the evaluation was stopped")?;
         let confusion = evaluation.confusion();
         if let Some(file) = &self.csv {
             write(file, &evaluation.to_csv())?;
