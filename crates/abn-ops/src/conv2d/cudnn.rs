@@ -5,6 +5,7 @@
 //! Only deterministic ones take part.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock};
 
@@ -118,10 +119,10 @@ pub fn convolve(
     static LIBRARIES: OnceLock<Mutex<HashMap<DeviceId, Library>>> = OnceLock::new();
     let mut libraries =
         LIBRARIES.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
-    if !libraries.contains_key(&device.id()) {
-        libraries.insert(device.id(), Library::new(device)?);
-    }
-    let Some(library) = libraries.get_mut(&device.id()) else { return Ok(false) };
+    let library = match libraries.entry(device.id()) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(Library::new(device)?),
+    };
     let key = Key {
         pass,
         geometry: *geometry,
@@ -176,12 +177,13 @@ impl Library {
         let work = memory.as_ref().map(|buffer| (buffer.pointer(), buffer.len()));
         let Plan { input, output, weight, convolution, .. } = plan;
         let handle = self.handle;
-        // Each function of cuDNN's asks for a list of as many, and says how many it wrote.
+        // Each function of cuDNN's asks for a list of as many, and says how many it wrote. Used within
+        // `unsafe`, below.
         macro_rules! pick {
             ($perf:ty, $find:expr, $guess:expr) => {{
                 const MOST: usize = 16;
-                // SAFETY: plain numbers, for which zeros are values.
-                let mut list: [$perf; MOST] = unsafe { std::mem::zeroed() };
+                // Plain numbers, for which zeros are values.
+                let mut list: [$perf; MOST] = std::mem::zeroed();
                 let mut count: c_int = 0;
                 let status = match work {
                     Some((pointer, size)) => {
@@ -202,8 +204,7 @@ impl Library {
                 });
                 let Some(best) = best else { return Ok(None) };
                 plan.workspace = best.memory;
-                // SAFETY: the descriptor was made by `describe`.
-                unsafe { result::set_convolution_math_type(convolution, best.mathType) }
+                result::set_convolution_math_type(convolution, best.mathType)
                     .map_err(|e| failed("it does not take its own precision", e))?;
                 best.algo
             }};
