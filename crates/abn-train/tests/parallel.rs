@@ -42,7 +42,9 @@ fn deviation(lab: &Lab, a: &str, b: &str) -> (f32, String) {
     };
     let of = |(name, a): (&String, &Tensor)| {
         let difference = largest((a - &b[name]).unwrap());
-        (difference / largest(a.clone()).max(1e-3), name.clone())
+        // A running mean may be 0 but for rounding, of values around 1.
+        let least = if name.contains("running") { 0.1 } else { 1e-3 };
+        (difference / largest(a.clone()).max(least), name.clone())
     };
     a.iter().map(of).reduce(|worst, next| if next.0 > worst.0 { next } else { worst }).unwrap()
 }
@@ -65,17 +67,24 @@ fn assert_same_counts(lab: &Lab, a: &str, b: &str) {
     }
 }
 
-/// 48 images in steps of 23, 23 and 2, so that the third process has none in the last one.
+/// 50 images in steps of 23, 23 and 4, and of 24, 24 and 2, in which the third process has none in the
+/// last. Embedded ones: the lab's are alike, and the variance of two of them is all rounding.
 #[test]
 fn with_synchronised_batch_norm_two_and_three_processes_are_one() {
     let lab = Lab::new();
-    let flags = ["--epochs", "2", "--lr", "0.01", "--batch-size", "23", "--sync-batch-norm"];
-    lab.run(&lab.training("one", &flags)).succeeds();
-    for processes in ["2", "3"] {
-        train(&lab, processes, processes, &flags);
-        let (deviation, worst) = deviation(&lab, "one", processes);
+    let run = |out: &str, flags: &[&str]| {
+        let rest =
+            ["--model", "resnet8", "--images-per-class", "5", "--epochs", "1", "--lr", "0.01"];
+        let rest = [&["train", "--sync-batch-norm", "--out", out], &rest[..], flags].concat();
+        lab.run(&rest).succeeds();
+    };
+    for (processes, batch) in [("2", "23"), ("3", "24")] {
+        let one = format!("one-{batch}");
+        run(&one, &["--batch-size", batch]);
+        run(processes, &[&["--batch-size", batch, "--gpus", processes], &SMALL[..]].concat());
+        let (deviation, worst) = deviation(&lab, &one, processes);
         assert!(deviation < 1e-5, "{processes} processes: {worst} differs by {deviation:e}");
-        assert_same_counts(&lab, "one", processes);
+        assert_same_counts(&lab, &one, processes);
     }
 }
 

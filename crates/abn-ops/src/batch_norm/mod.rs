@@ -223,7 +223,11 @@ fn run<T: Element>(
         let d_bias = tensor(Sums::d_bias::<T>(&sums), channels)?;
         // The parameters' gradients are this part's; how x's follows depends on the whole batch.
         let sums = match &shared {
-            Some(across) => Sums::of_all(&sums, counts, &**across)?,
+            Some(across) => {
+                let whole = Sums::of_all(&sums, counts, &**across)?;
+                // Values that do not count have no part in mean and variance.
+                if counts { whole } else { sums.iter().map(|_| Sums::zero(channels)).collect() }
+            }
             None => sums,
         };
         let slope = |((affine, sums), &values): ((&Affine<T>, &Sums), &usize)| {

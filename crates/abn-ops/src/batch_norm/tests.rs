@@ -417,6 +417,10 @@ fn parts_of_a_shared_batch_are_the_whole() {
                     assert_close(&parts[index][which], &expected, tolerance);
                 }
             }
+            for which in [3, 6] {
+                let none = flat(&parts[3][which]);
+                assert!(none.iter().all(|&gradient| gradient == 0.0), "{none:?}");
+            }
             for part in &parts {
                 for which in [1, 2] {
                     assert_close(&part[which], &whole[which], tolerance);

@@ -63,6 +63,8 @@ struct Worker {
     /// What it says on the standard error; rank 0 speaks for itself.
     said: Option<JoinHandle<String>>,
     ended: Option<ExitStatus>,
+    /// Ended by this process, as it took too long after another had failed.
+    late: bool,
 }
 
 /// Starts the processes with the environment that torchrun gives, and waits for all of them. Rank 0 has
@@ -126,7 +128,7 @@ fn start(launch: &Launch, place: &Place) -> Result<Worker> {
             String::from_utf8_lossy(&bytes).into_owned()
         })
     });
-    Ok(Worker { child, said, ended: None })
+    Ok(Worker { child, said, ended: None, late: false })
 }
 
 /// Ends what still runs when it is dropped.
@@ -166,7 +168,7 @@ impl Workers {
     fn end(&mut self) {
         for worker in self.0.iter_mut().filter(|worker| worker.ended.is_none()) {
             // It may have ended meanwhile.
-            drop(worker.child.kill());
+            worker.late = worker.child.kill().is_ok();
             worker.ended = worker.child.wait().ok();
         }
     }
@@ -185,8 +187,8 @@ impl Workers {
             let quiet = [0, LOST, INTERRUPTED].iter().any(|&wanted| ended(wanted)(status));
             quiet || (stopped && code(status).is_none())
         };
-        // Who was ended from outside goes before who noticed; of several the lowest.
-        let Some(rank) = statuses.iter().position(|status| !innocent(status)) else {
+        let guilty = |(worker, status): (&Worker, &_)| !worker.late && !innocent(status);
+        let Some(rank) = self.0.iter().zip(&statuses).position(guilty) else {
             if stopped || statuses.iter().any(ended(INTERRUPTED)) {
                 return Ok(Ended::Stopped);
             }
@@ -252,7 +254,7 @@ mod tests {
         let said = |script: &str| run(3, script, false).unwrap_err().to_string();
         // Rank 2 fails, the others notice; one never ends by itself.
         let script =
-            "case $RANK in 2) echo 'error: no disk' >&2; exit 1;; 0) exit 75;; *) sleep 600;; esac";
+            "case $RANK in 2) echo 'error: no disk' >&2; exit 1;; 0) exit 75;; *) exec sleep 600;; esac";
         assert_eq!(said(script), "rank 2: no disk");
         let killed = said("[ $RANK = 1 ] && kill -9 $$; exit 75");
         assert!(
