@@ -135,14 +135,19 @@ fn winograd_agrees_with_the_reference_whatever_the_borders_and_the_channels() {
             agrees(shapes.0, shapes.1, cfg);
         }
     }
-    for (ci, co) in [(32, 32), (40, 96), (97, 41), (64, 130)] {
+    for (ci, co) in [(16, 16), (24, 17), (19, 32), (32, 32), (40, 96), (97, 41), (64, 130)] {
         agrees([3, 8, 6, 2 * ci], [2 * co, ci, 3, 3], config(1, 1, 1, 2));
         agrees([1, 9, 9, ci], [co, ci, 3, 3], config(1, 1, 1, 1));
     }
-    let direct = |x: [usize; 4], weight: [usize; 4], cfg| {
-        let geo = Geometry::new("test", &x, &weight, None, &cfg).unwrap();
-        assert!(!winograd::fits(&geo), "{geo:?}");
+    let fits = |x: [usize; 4], weight: [usize; 4], cfg| {
+        winograd::fits(&Geometry::new("test", &x, &weight, None, &cfg).unwrap())
     };
+    // As many channels as a tile has columns, and not one fewer on either side.
+    let full = winograd::channels();
+    assert!(fits([4, 8, 8, full], [full, full, 3, 3], config(1, 1, 1, 1)));
+    assert!(!fits([4, 8, 8, full - 1], [full, full - 1, 3, 3], config(1, 1, 1, 1)));
+    assert!(!fits([4, 8, 8, full], [full - 1, full, 3, 3], config(1, 1, 1, 1)));
+    let direct = |x, weight, cfg| assert!(!fits(x, weight, cfg), "{x:?} {weight:?} {cfg:?}");
     direct([4, 8, 8, 64], [64, 64, 3, 3], config(2, 1, 1, 1));
     direct([4, 8, 8, 64], [64, 64, 3, 3], config(1, 2, 2, 1));
     direct([4, 8, 8, 64], [64, 64, 3, 3], config(1, 3, 1, 1));
@@ -201,6 +206,7 @@ fn gradients_agree_with_finite_differences() {
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let cases = [
+        ([5, 9, 9, 12], [16, 12, 3, 3], config(1, 1, 1, 1)),
         ([5, 9, 9, 16], [16, 16, 3, 3], config(1, 1, 1, 1)),
         ([1, 20, 20, 3], [16, 3, 3, 3], config(1, 1, 1, 1)),
         ([3, 8, 8, 64], [32, 8, 3, 3], config(2, 1, 1, 8)),

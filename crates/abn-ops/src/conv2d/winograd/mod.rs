@@ -21,21 +21,26 @@ pub(super) use correlate::{Weights, forward, forward_weights, input_gradient};
 pub(super) use weight_gradient::weight_gradient;
 
 use super::Geometry;
+use crate::tile::tile_shape;
 
 /// Places in a tile.
 const PLACES: usize = 16;
-/// Channels from which on, on both sides, the products outweigh the transforms.
-const CHANNELS: usize = 32;
 /// Tiles below which transforming the weights does not pay.
 const TILES: usize = 16;
+
+/// Channels of a group from which on, on both sides, the products outweigh the transforms: what fills a
+/// register tile in single precision, 16 with AVX2, 32 with AVX-512.
+pub(super) fn channels() -> usize {
+    2 * tile_shape::<f32>().lanes
+}
 
 /// Whether a convolution is done this way.
 pub(super) fn fits(geo: &Geometry) -> bool {
     let tiles = geo.n * geo.oh.div_ceil(2) * geo.ow.div_ceil(2);
     (geo.kh, geo.kw, geo.stride, geo.dilation) == (3, 3, 1, 1)
         && geo.padding <= 2
-        && geo.ci / geo.groups >= CHANNELS
-        && geo.co / geo.groups >= CHANNELS
+        && geo.ci / geo.groups >= channels()
+        && geo.co / geo.groups >= channels()
         && tiles >= TILES
 }
 
