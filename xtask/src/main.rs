@@ -33,6 +33,8 @@ enum Command {
     ReproduceTable2(tables::Args),
     #[command(name = "reproduce-table3")]
     ReproduceTable3(tables::Args),
+    #[command(name = "reproduce-table4")]
+    ReproduceTable4(tables::Args),
 }
 
 /// What a shell gives a command that Ctrl-C ended.
@@ -86,5 +88,6 @@ fn run(command: Command) -> Result<()> {
         Command::ReproduceTable1(args) => tables::run("table1", &args),
         Command::ReproduceTable2(args) => tables::run("table2", &args),
         Command::ReproduceTable3(args) => tables::run("table3", &args),
+        Command::ReproduceTable4(args) => tables::run("table4", &args),
     }
 }

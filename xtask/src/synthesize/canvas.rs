@@ -155,14 +155,22 @@ pub fn colour(random: &mut Stream, low: u8, high: u8) -> Colour {
     [(); 3].map(|()| low + random.below(u32::from(high - low) + 1) as u8)
 }
 
+/// A grey from `low` to `high`, each channel off by at most `tint`.
+pub fn greyish(random: &mut Stream, low: u8, high: u8, tint: u8) -> Colour {
+    let [grey, ..] = colour(random, low, high);
+    [(); 3].map(|()| {
+        let off = random.below(2 * u32::from(tint) + 1) as u8;
+        grey.saturating_sub(tint).saturating_add(off)
+    })
+}
+
 /// One of these.
 pub fn one<T: Copy, const N: usize>(random: &mut Stream, of: [T; N]) -> T {
     of[random.below(N as u32) as usize]
 }
 
 /// A background: plain, with some large spots that mean nothing.
-pub fn ground(width: usize, height: usize, random: &mut Stream) -> Canvas {
-    let plain = colour(random, 60, 235);
+pub fn ground(width: usize, height: usize, plain: Colour, random: &mut Stream) -> Canvas {
     let mut canvas = Canvas::new(width, height, plain);
     for _ in 0..random.below(5) {
         let place = (between(random, 0.0, width as f32), between(random, 0.0, height as f32));

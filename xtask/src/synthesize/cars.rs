@@ -69,7 +69,8 @@ fn draw(seed: u64, number: usize) -> Car {
     let model = number % (MAKERS.len() * KINDS.len());
     let (maker, kind) = (model / KINDS.len(), model % KINDS.len());
     let view = VIEWS[random.below(VIEWS.len() as u32) as usize];
-    let mut canvas = ground(WIDTH, HEIGHT, random);
+    let plain = colour(random, 60, 235);
+    let mut canvas = ground(WIDTH, HEIGHT, plain, random);
     let grey = 70 + random.below(60) as u8;
     canvas.rectangle((48.0, 58.0), (48.0, between(random, 10.0, 18.0)), [grey; 3]);
     canvas.drawn();

@@ -1,19 +1,24 @@
 //! Faces as simple drawings, in CelebA's official layout. What of an attribute is drawn, lies in a box that
 //! is kept: `boxes.txt` has a line `IMAGE ATTRIBUTE LEFT TOP WIDTH HEIGHT` for each part of it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
 use std::path::Path;
 
 use abn_data::rng::{Purpose, Stream};
-use anyhow::Result;
+use abn_explain::faithfulness::Region;
+use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
-use super::canvas::{Extent, between, colour, ground, one};
+use super::canvas::{Colour, Extent, between, greyish, ground, one};
 use super::{jpeg, put};
 
 const SIDE: usize = 64;
 /// Training, validation and test images.
 const PARTITIONS: [usize; 3] = [2400, 300, 500];
+const PARTITION: &str = "list_eval_partition.txt";
+const BOXES: &str = "boxes.txt";
 /// As CelebA calls them.
 pub const ATTRIBUTES: [&str; 8] = [
     "Eyeglasses",
@@ -25,6 +30,9 @@ pub const ATTRIBUTES: [&str; 8] = [
     "Wearing_Hat",
     "Wearing_Necktie",
 ];
+
+/// How far what is grey may be from it.
+const TINT: u8 = 18;
 
 /// Distinguishes faces from cars among the random streams.
 const FACES: u64 = 0;
@@ -62,16 +70,64 @@ pub fn write(root: &Path, seed: u64) -> Result<()> {
         }
     }
     put(&root.join("list_attr_celeba.txt"), attributes.as_bytes())?;
-    put(&root.join("list_eval_partition.txt"), partitions.as_bytes())?;
-    put(&root.join("boxes.txt"), boxes.as_bytes())
+    put(&root.join(PARTITION), partitions.as_bytes())?;
+    put(&root.join(BOXES), boxes.as_bytes())
 }
 
-/// Each attribute is there half of the time, whatever the others are; nothing else depends on them.
+/// Where the attributes of each test image are drawn, by image and attribute: nowhere, or in one or more boxes.
+/// `None` of data that has no `boxes.txt`.
+///
+/// # Errors
+/// If a file cannot be read, or a line of it is none of [`write`]'s.
+pub fn boxes(root: &Path) -> Result<Option<Vec<Vec<Vec<Region>>>>> {
+    let file = root.join(BOXES);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let read = |name: &str| {
+        let file = root.join(name);
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let partition = read(PARTITION)?;
+    let test = partition.lines().filter_map(|line| line.strip_suffix(" 2"));
+    let places: BTreeMap<&str, usize> = test.enumerate().map(|(i, name)| (name, i)).collect();
+    let mut boxes = vec![vec![Vec::new(); ATTRIBUTES.len()]; places.len()];
+    for (number, line) in read(BOXES)?.lines().enumerate() {
+        let fields: Vec<_> = line.split(' ').collect();
+        let sides: Option<Vec<usize>> =
+            fields.iter().skip(2).map(|field| field.parse().ok()).collect();
+        let attribute = fields.get(1).and_then(|name| ATTRIBUTES.iter().position(|a| a == name));
+        let (Some(attribute), Some([left, top, width, height])) = (attribute, sides.as_deref())
+        else {
+            bail!(
+                "{}, line {}: expected `IMAGE ATTRIBUTE LEFT TOP WIDTH HEIGHT`, found {line:?}",
+                file.display(),
+                number + 1
+            );
+        };
+        if let Some(&place) = places.get(fields[0]) {
+            let (right, bottom) = (left + width, top + height);
+            let region = Region { left: *left, top: *top, right, bottom };
+            boxes[place][attribute].push(region);
+        }
+    }
+    Ok(Some(boxes))
+}
+
+/// A colour that differs by little from this one.
+fn near(random: &mut Stream, colour: Colour) -> Colour {
+    colour.map(|value| value.saturating_sub(10).saturating_add(random.below(21) as u8))
+}
+
+/// Each attribute is there half of the time, whatever the others are; nothing else depends on them. Each has a
+/// colour of its own, and all else is greyish or of the colours of skin and hair, so that small networks learn in
+/// minutes what to look for.
 fn draw(seed: u64, number: u64) -> Face {
     let random = &mut Stream::new(Purpose::Synthetic, seed, FACES, number);
     let present: [bool; ATTRIBUTES.len()] = std::array::from_fn(|_| random.coin());
     let has = |name: &str| ATTRIBUTES.iter().zip(present).any(|(a, present)| *a == name && present);
-    let mut canvas = ground(SIDE, SIDE, random);
+    let plain = greyish(random, 60, 235, TINT);
+    let mut canvas = ground(SIDE, SIDE, plain, random);
     let mut boxes = Vec::new();
     let mut keep = |name: &str, drawn: Option<Extent>| {
         let attribute = ATTRIBUTES.iter().position(|attribute| *attribute == name);
@@ -87,14 +143,14 @@ fn draw(seed: u64, number: u64) -> Face {
     let darker = |by: f32| skin.map(|v| (f32::from(v) * by) as u8);
     let hair =
         one(random, [[30, 22, 18], [92, 58, 30], [200, 165, 90], [130, 130, 130], [140, 60, 30]]);
-    let shirt = colour(random, 30, 220);
+    let shirt = greyish(random, 30, 220, TINT);
 
     // Shoulders, neck, and what may hang on it.
     canvas.ellipse(at(0.0, 30.0), (24.0 * u, 13.0 * u), shirt);
     canvas.rectangle(at(0.0, 16.0), (5.0 * u, 5.0 * u), darker(0.85));
     canvas.drawn();
     if has("Wearing_Necktie") {
-        let tie = colour(random, 10, 120);
+        let tie = near(random, [0, 190, 190]);
         canvas.trapezoid(at(0.0, 21.5), (2.6 * u, 1.6 * u), 1.6 * u, tie);
         canvas.trapezoid(at(0.0, 27.5), (1.6 * u, 3.6 * u), 4.6 * u, tie);
         keep("Wearing_Necktie", canvas.drawn());
@@ -108,14 +164,14 @@ fn draw(seed: u64, number: u64) -> Face {
     canvas.ellipse(at(0.0, 0.0), (12.5 * u, 16.5 * u), skin);
     canvas.drawn();
     if has("Wearing_Earrings") {
-        let gold = one(random, [[250, 215, 60], [225, 235, 245], [220, 40, 70]]);
+        let gold = near(random, [245, 235, 20]);
         for side in [-1.0, 1.0] {
             canvas.ellipse(at(13.8 * side, 5.6), (1.9 * u, 2.3 * u), gold);
             keep("Wearing_Earrings", canvas.drawn());
         }
     }
     if has("Rosy_Cheeks") {
-        let rose = [skin[0].saturating_add(15), darker(0.68)[1], darker(0.72)[2]];
+        let rose = near(random, [245, 60, 160]);
         for side in [-1.0, 1.0] {
             canvas.ellipse(at(7.2 * side, 4.6), (3.0 * u, 2.4 * u), rose);
             keep("Rosy_Cheeks", canvas.drawn());
@@ -132,7 +188,7 @@ fn draw(seed: u64, number: u64) -> Face {
     canvas.trapezoid(at(0.0, 1.6), (0.7 * u, 1.9 * u), 2.6 * u, darker(0.82));
     canvas.drawn();
     if has("Eyeglasses") {
-        let frame = colour(random, 5, 70);
+        let frame = near(random, [30, 60, 235]);
         for side in [-1.0, 1.0] {
             canvas.ring(at(5.1 * side, -2.4), (4.3 * u, 3.7 * u), 1.1 * u, frame);
             canvas.rectangle(at(10.9 * side, -3.0), (1.7 * u, 0.5 * u), frame);
@@ -140,25 +196,25 @@ fn draw(seed: u64, number: u64) -> Face {
         canvas.rectangle(at(0.0, -3.0), (1.1 * u, 0.5 * u), frame);
         keep("Eyeglasses", canvas.drawn());
     }
-    let beard = hair.map(|v: u8| v.saturating_sub(15));
     if has("Mustache") {
-        canvas.bow(at(0.0, 6.1), 4.6 * u, -1.6 * u, 2.0 * u, beard);
+        let dark = near(random, [105, 20, 150]);
+        canvas.bow(at(0.0, 6.1), 4.6 * u, -1.6 * u, 2.4 * u, dark);
         keep("Mustache", canvas.drawn());
     }
-    let lips = [150u8.saturating_add((shade * 50.0) as u8), 60, 66];
     match has("Smiling") {
         true => {
+            let lips = near(random, [225, 25, 30]);
             canvas.bow(at(0.0, 9.3), 5.4 * u, 4.4 * u, 1.7 * u, lips);
             keep("Smiling", canvas.drawn());
         }
         false => {
             let bend = between(random, -1.8, 0.0);
-            canvas.bow(at(0.0, 9.3), 4.4 * u, bend * u, 1.6 * u, lips);
+            canvas.bow(at(0.0, 9.3), 4.4 * u, bend * u, 1.6 * u, darker(0.7));
         }
     }
     canvas.drawn();
     if has("Goatee") {
-        canvas.ellipse(at(0.0, 15.4), (3.6 * u, 2.9 * u), beard);
+        canvas.ellipse(at(0.0, 15.4), (3.6 * u, 2.9 * u), near(random, [20, 120, 40]));
         keep("Goatee", canvas.drawn());
     }
     // A fringe, over which a hat may sit.
@@ -168,8 +224,8 @@ fn draw(seed: u64, number: u64) -> Face {
     });
     canvas.drawn();
     if has("Wearing_Hat") {
-        let felt = colour(random, 10, 230);
-        let band = colour(random, 10, 230);
+        let felt = near(random, [250, 130, 10]);
+        let band = greyish(random, 10, 230, TINT);
         canvas.trapezoid(at(0.0, -16.0), (8.0 * u, 11.0 * u), 5.5 * u, felt);
         canvas.rectangle(at(0.0, -11.8), (11.0 * u, 1.3 * u), band);
         canvas.ellipse(at(0.0, -10.0), (17.0 * u, 2.0 * u), felt);

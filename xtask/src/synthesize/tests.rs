@@ -17,6 +17,13 @@ fn faces_are_a_celeba_with_boxes() {
         let there = boxes.lines().any(|line| line.starts_with(&format!("002701.jpg {task} ")));
         assert_eq!(there, label == 1, "{task}");
     }
+    // What is read of them are the test images', in the dataset's order.
+    let boxes = faces::boxes(&root).unwrap().unwrap();
+    assert_eq!(boxes.len(), faces.test.len());
+    for (index, boxes) in boxes.iter().enumerate() {
+        let there: Vec<u32> = boxes.iter().map(|boxes| (!boxes.is_empty()).into()).collect();
+        assert_eq!(there, faces.test.labels(index).unwrap(), "{index}");
+    }
     assert!(!ensure(Kind::Faces, 3, &root).unwrap(), "it is there");
     // Another seed replaces it; equal seeds give equal bytes.
     let file = root.join("img_align_celeba/000009.jpg");
@@ -25,6 +32,11 @@ fn faces_are_a_celeba_with_boxes() {
     assert_ne!(fs::read(&file).unwrap(), first);
     assert!(ensure(Kind::Faces, 3, &root).unwrap());
     assert_eq!(fs::read(&file).unwrap(), first);
+    fs::write(root.join("boxes.txt"), "002701.jpg Smiling 1 2 3\n").unwrap();
+    let said = faces::boxes(&root).unwrap_err().to_string();
+    assert!(said.contains("boxes.txt, line 1: expected `IMAGE ATTRIBUTE"), "{said}");
+    fs::remove_file(root.join("boxes.txt")).unwrap();
+    assert!(faces::boxes(&root).unwrap().is_none());
 }
 
 #[test]

@@ -180,6 +180,7 @@ mod tests {
     use super::*;
     use crate::synthesize::{self, Kind};
     use crate::tables::file::TableFile;
+    use crate::tables::results::Heading;
 
     /// The smallest runs that there can be, of the quick table's cells.
     #[test]
@@ -209,7 +210,8 @@ mod tests {
             let summary = train(&recipe, &folder, &TrainOptions::default()).unwrap();
             outcomes.push(Outcome { cell, folder, summary });
         }
-        let results = Results::new(("T", ""), &cells, Vec::new(), &outcomes, Vec::new()).unwrap();
+        let heading = Heading { title: "T", notice: "", measure: table.measure };
+        let results = Results::new(heading, &cells, Vec::new(), &outcomes, Vec::new()).unwrap();
         let [cars] = &Cars::of(&results, &outcomes).unwrap()[..] else { panic!("one family") };
         assert_eq!((cars.maps.len(), cars.lacking.as_ref()), (12, None));
         assert!(

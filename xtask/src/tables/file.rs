@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use abn_data::Size;
-use abn_train::Recipe;
+use abn_train::{Card, Input, Question, Recipe};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,11 @@ pub struct TableFile {
     /// What a reader must know before the numbers; empty for none.
     #[serde(default)]
     pub notice: String,
+    /// What the numbers are, the reported ones too.
+    #[serde(default)]
+    pub measure: Measure,
+    /// What ABN must come to, or the command fails.
+    pub bar: Option<Bar>,
     /// For every run.
     #[serde(default)]
     recipe: toml::Table,
@@ -29,6 +34,46 @@ pub struct TableFile {
     pub dataset: Vec<DatasetFile>,
     /// The networks.
     pub row: Vec<RowFile>,
+}
+
+/// What a table's numbers are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// Top-1 error in percent.
+    #[default]
+    Error,
+    /// Accuracy in percent, the mean over the tasks.
+    Accuracy,
+}
+
+impl Measure {
+    /// An error in percent as the table has it, and the other way round.
+    pub fn of(self, error: f64) -> f64 {
+        match self {
+            Self::Error => error,
+            Self::Accuracy => 100.0 - error,
+        }
+    }
+
+    /// A difference of errors as the table has it.
+    pub fn difference(self, of_errors: f64) -> f64 {
+        match self {
+            Self::Error => of_errors,
+            Self::Accuracy => -of_errors,
+        }
+    }
+}
+
+/// What ABN must come to on faces.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bar {
+    /// Its mean accuracy in percent is above this.
+    pub accuracy: f64,
+    /// The peak of an attribute's map lies in the attribute's box, over all images that have it and all
+    /// attributes, at least so many times as often as a random point.
+    pub pointing: f64,
 }
 
 /// A variant of a network.
@@ -43,6 +88,10 @@ pub struct Column {
     #[serde(default = "yes")]
     usual: bool,
     recipe: toml::Table,
+}
+
+fn one() -> usize {
+    1
 }
 
 fn square() -> [usize; 2] {
@@ -63,8 +112,11 @@ pub struct DatasetFile {
     pub title: String,
     /// What it is, in a line.
     pub note: String,
-    /// Number of classes.
+    /// Number of classes, of each task if there are several.
     pub classes: usize,
+    /// Number of tasks.
+    #[serde(default = "one")]
+    pub tasks: usize,
     /// Number of training images.
     pub images: usize,
     /// Height and width of the images that suit it; square if it does not say.
@@ -74,6 +126,11 @@ pub struct DatasetFile {
     pub folder: Option<String>,
     /// What is drawn for it, if it is synthetic.
     pub synthetic: Option<Kind>,
+    /// Networks that nobody trains here, and what was reported of them.
+    #[serde(default)]
+    pub also: Vec<Also>,
+    /// What was reported of each of its attributes.
+    pub attributes: Option<ReportedAttributes>,
     #[serde(default)]
     recipe: toml::Table,
 }
@@ -105,7 +162,34 @@ struct CellFile {
     reported: BTreeMap<String, Reported>,
 }
 
-/// A number that others reported: error in percent, and where it was read.
+/// A network that nobody trains here.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Also {
+    /// Its name.
+    pub name: String,
+    /// What was reported of it, in the table's measure.
+    pub reported: f64,
+    /// Where it was read.
+    pub source: String,
+}
+
+/// What was reported of ABN, attribute by attribute.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportedAttributes {
+    /// Where the accuracies were read.
+    pub source: String,
+    /// Attributes and accuracies in percent.
+    pub accuracy: Vec<(String, f64)>,
+    /// On how many attributes ABN was better than the baseline.
+    pub odds: usize,
+    /// Where that was read.
+    pub odds_source: String,
+}
+
+/// A number that others reported: in the file in the table's measure, here the error in percent; and where it
+/// was read.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Reported(pub f64, pub String);
 
@@ -131,6 +215,23 @@ impl Cell<'_> {
     pub fn input_size(&self) -> Result<Size> {
         let [height, width] = self.dataset.shape;
         Ok(self.recipe.input_size(Size { height, width })?)
+    }
+
+    /// What its network is, before anyone has seen the data: tasks and classes are numbers.
+    ///
+    /// # Errors
+    /// If the model is not known.
+    pub fn card(&self) -> Result<Card> {
+        let Size { height, width } = self.input_size()?;
+        let input = Input::square(height, [0.0; 3], [1.0; 3]);
+        let input = Input { width: (width != height).then_some(width), ..input };
+        let answers = Card::numbered_classes(self.dataset.classes);
+        let question = |t: usize| Question { name: t.to_string(), answers: answers.clone() };
+        let (classes, tasks) = match self.dataset.tasks {
+            1 => (answers, Vec::new()),
+            tasks => (Vec::new(), (0..tasks).map(question).collect()),
+        };
+        Ok(Card { recipe: self.recipe.clone(), classes, tasks, input })
     }
 }
 
@@ -187,7 +288,12 @@ impl TableFile {
                     let recipe = self.recipe(dataset, row, &cell, column).with_context(|| {
                         format!("row {:?}, {}, {}", row.name, dataset.name, column.name)
                     })?;
-                    let reported = cell.reported.get(&column.name).cloned();
+                    let reported =
+                        cell.reported.get(&column.name).map(|Reported(value, source)| {
+                            // To the digits that it was given with.
+                            let error = (self.measure.of(*value) * 1e6).round() / 1e6;
+                            Reported(error, source.clone())
+                        });
                     cells.push(Cell { row, dataset, column, reported, recipe });
                 }
             }

@@ -1,8 +1,9 @@
-//! `cargo xtask reproduce-table1`, `-table2` and `-table3`: every network of a table in each of its variants,
+//! `cargo xtask reproduce-table1` to `-table4`: every network of a table in each of its variants,
 //! beside the reported numbers.
 
 mod cars;
 mod dry_run;
+mod faces;
 mod file;
 mod paired;
 mod render;
@@ -16,9 +17,10 @@ use std::path::{Path, PathBuf};
 use abn_train::{DeviceChoice, Recipe, TrainOptions, train};
 use anyhow::{Context, Result, bail};
 
+use self::faces::{Attributes, Face};
 use self::file::{Cell, DatasetFile, TableFile};
 use self::report::Answers;
-use self::results::{DatasetResult, Failure, Outcome, Results};
+use self::results::{DatasetResult, Failure, Heading, Outcome, Results};
 
 /// Train every network of the table in each of its variants, and compare them with the reported numbers
 #[derive(clap::Args, Debug)]
@@ -144,25 +146,27 @@ fn possible(
     Ok(plan)
 }
 
-/// Reproduces `table1`, `table2` or `table3`: trains what is not yet trained and writes the table.
+/// Reproduces `table1` to `table4`: trains what is not yet trained and writes the table.
 pub fn run(name: &str, args: &Args) -> Result<()> {
     let (table, out) = load(name, args)?;
     let cells = table.cells()?;
     if args.dry_run {
-        return dry_run::print(&table, &plan(&cells, args, &out)?);
+        return dry_run::print(&table, &cells, &plan(&cells, args, &out)?);
     }
     let datasets = look(&table, &cells, args, &out)?;
     let plan = possible(&cells, &datasets, args, &out)?;
     let options = options(&format!("reproduce-{name}"), args)?;
     let (outcomes, failures) = train_all(&plan, &options)?;
 
-    let heading = (table.title.as_str(), table.notice.as_str());
-    let results = Results::new(heading, &cells, datasets, &outcomes, failures)?;
+    let TableFile { title, notice, measure, bar, .. } = &table;
+    let heading = Heading { title, notice, measure: *measure };
+    let mut results = Results::new(heading, &cells, datasets, &outcomes, failures)?;
+    results.attributes = Attributes::of(&results, &cells, &outcomes)?;
     write(&results, &outcomes, name, &out)?;
     println!("\n{}", render::text(&results));
     println!("Wrote {name}.md, .json and .html to {}", out.display());
     match results.failures.len() {
-        0 => Ok(()),
+        0 => bar.map_or(Ok(()), |bar| bar.hold(&results.attributes)),
         n => bail!("{n} of {} runs failed; the table says which and why", plan.len()),
     }
 }
@@ -241,8 +245,9 @@ fn look_for(dataset: &DatasetFile, args: &Args, out: &Path) -> DatasetResult {
         }
         _ => None,
     };
-    let DatasetFile { name, title, note, .. } = dataset;
-    DatasetResult { name: name.clone(), title: title.clone(), note: note.clone(), missing }
+    let DatasetFile { name, title, note, also, .. } = dataset;
+    let (name, title, note, also) = (name.clone(), title.clone(), note.clone(), also.clone());
+    DatasetResult { name, title, note, missing, also }
 }
 
 /// Where the dataset's files are; drawn ones lie beside the runs. `None` for the usual place.
@@ -307,7 +312,8 @@ fn write(results: &Results, outcomes: &[Outcome], name: &str, out: &Path) -> Res
     put(format!("{name}.json"), serde_json::to_string_pretty(results)? + "\n")?;
     put(format!("{name}.md"), render::markdown(results))?;
     let cars = cars::Cars::of(results, outcomes)?;
-    put(format!("{name}.html"), report::html(results, outcomes, &answers, &cars)?)?;
+    let faces = Face::of(results, outcomes)?;
+    put(format!("{name}.html"), report::html(results, outcomes, &answers, &cars, &faces)?)?;
     if let Some(first) = answers.first() {
         first.sheet().save(out.join("attention.png"))?;
     }
@@ -318,13 +324,15 @@ fn write(results: &Results, outcomes: &[Outcome], name: &str, out: &Path) -> Res
 mod tests {
     use super::*;
 
-    const FILES: [(&str, &str); 6] = [
+    const FILES: [(&str, &str); 8] = [
         ("table1", include_str!("../../../recipes/table1.toml")),
         ("table2", include_str!("../../../recipes/table2.toml")),
         ("table1-quick", include_str!("../../../recipes/table1-quick.toml")),
         ("table2-quick", include_str!("../../../recipes/table2-quick.toml")),
         ("table3", include_str!("../../../recipes/table3.toml")),
         ("table3-quick", include_str!("../../../recipes/table3-quick.toml")),
+        ("table4", include_str!("../../../recipes/table4.toml")),
+        ("table4-quick", include_str!("../../../recipes/table4-quick.toml")),
     ];
 
     fn args(seeds: u64) -> Args {
@@ -371,10 +379,11 @@ mod tests {
                 };
                 let (row, dataset) = (&cell.row.name, &cell.dataset.name);
                 assert!(has("baseline"), "{name}: {row} on {dataset}");
-                // Table 2 has no ABN of the VGG without batch norm, Table 3 no control.
+                // Table 2 has no ABN of the VGG without batch norm, Tables 3 and 4 no control.
                 if row != "VGGNet" {
                     assert!(has("abn"), "{name}: {row} on {dataset}");
-                    let control = has("control") || name.starts_with("table3");
+                    let without = ["table3", "table4"].iter().any(|table| name.starts_with(table));
+                    let control = has("control") || without;
                     assert!(control, "{name}: {row} on {dataset}");
                 }
             }

@@ -2,41 +2,80 @@
 
 use std::fmt::Write;
 
+use super::faces;
+use super::file::{Also, Measure};
 use super::results::{DatasetResult, Results, Row};
 
 /// The columns' headings.
-pub const HEAD: [&str; 10] = [
-    "Family",
-    "Network",
-    "Variant",
-    "Error %",
-    "Reported",
-    "Ours − rep.",
-    "vs. first",
-    "Parameters",
-    "Multiply-adds",
-    "Training",
-];
+pub fn head(measure: Measure) -> [&'static str; 10] {
+    let what = match measure {
+        Measure::Error => "Error %",
+        Measure::Accuracy => "Accuracy %",
+    };
+    [
+        "Family",
+        "Network",
+        "Variant",
+        what,
+        "Reported",
+        "Ours − rep.",
+        "vs. first",
+        "Parameters",
+        "Multiply-adds",
+        "Training",
+    ]
+}
 
 /// How to read the columns.
-pub const LEGEND: &str = "Top-1 test error after the last epoch in percent, of the perception branch where there are \
-    two; with several seeds mean ± standard deviation. “vs. first” is the difference to the network's first variant, in \
-    percentage points, below zero where the variant is better, with the p-value of a paired t-test over the seeds if \
-    there are at least two. “Reported” numbers marked * were re-run by ABN's authors. “Training” is the speed and the \
-    wall time of one run on this machine, data loading included.";
+pub fn legend(measure: Measure) -> String {
+    let (what, better) = match measure {
+        Measure::Error => ("Top-1 test error", "below"),
+        Measure::Accuracy => ("Test accuracy, the mean over the attributes,", "above"),
+    };
+    format!(
+        "{what} after the last epoch in percent, of the perception branch where there are two; with several seeds mean ± \
+         standard deviation. “vs. first” is the difference to the network's first variant, in percentage points, {better} \
+         zero where the variant is better, with the p-value of a paired t-test over the seeds if there are at least two. \
+         “Reported” numbers marked * were re-run by ABN's authors. “Training” is the speed and the wall time of one run on \
+         this machine, data loading included."
+    )
+}
 
-/// A row's cells, under [`HEAD`].
-pub fn cells(row: &Row) -> Vec<String> {
-    let dash = || "–".to_owned();
-    let signed = |value: f64| format!("{value:+.2}").replace('-', "−");
+/// A difference in percentage points.
+pub fn signed(value: f64) -> String {
+    format!("{value:+.2}").replace('-', "−")
+}
+
+/// Where there is no number.
+pub fn dash() -> String {
+    "–".to_owned()
+}
+
+/// The cells of a network that nobody trains here, under [`head`].
+fn also_cells(also: &Also) -> Vec<String> {
+    let mut cells = vec![dash(); 10];
+    cells[0].clone_from(&also.name);
+    cells[4] = format!("{:.2}", also.reported);
+    cells
+}
+
+/// The cells of a dataset's rows, what was reported of others last.
+pub fn lines(results: &Results, dataset: &DatasetResult) -> Vec<Vec<String>> {
+    let rows = rows_of(results, dataset).map(|row| cells(row, results.measure));
+    rows.chain(dataset.also.iter().map(also_cells)).collect()
+}
+
+/// A row's cells, under [`head`].
+fn cells(row: &Row, measure: Measure) -> Vec<String> {
     let error = row.error.map_or_else(dash, |error| match row.deviation {
-        Some(deviation) => format!("{error:.2} ± {deviation:.2}"),
-        None => format!("{error:.2}"),
+        Some(deviation) => format!("{:.2} ± {deviation:.2}", measure.of(error)),
+        None => format!("{:.2}", measure.of(error)),
     });
     let reported = row.reported.as_ref().map_or_else(dash, |reported| {
         let star = if reported.1.contains("re-run") { "*" } else { "" };
-        format!("{:.2}{star}", reported.0)
+        format!("{:.2}{star}", measure.of(reported.0))
     });
+    let signed = |of_errors: f64| signed(measure.difference(of_errors));
     let comparison = row.comparison.map_or_else(dash, |c| match c.p {
         Some(p) => format!("{} (p {})", signed(c.difference), short_p(p)),
         None => signed(c.difference),
@@ -102,10 +141,11 @@ pub fn dataset_line(dataset: &DatasetResult) -> String {
 
 /// For the terminal: aligned columns.
 pub fn text(results: &Results) -> String {
-    let all: Vec<_> = results.rows.iter().map(cells).collect();
+    let all: Vec<_> = results.datasets.iter().flat_map(|d| lines(results, d)).collect();
+    let head = head(results.measure);
     let width = |i: usize| {
         let cells = all.iter().map(|row| row[i].chars().count());
-        cells.chain([HEAD[i].chars().count()]).max().unwrap_or(0)
+        cells.chain([head[i].chars().count()]).max().unwrap_or(0)
     };
     let line = |cells: &[String]| {
         let line = cells.iter().enumerate().fold(String::new(), |mut line, (i, cell)| {
@@ -124,18 +164,19 @@ pub fn text(results: &Results) -> String {
     }
     for dataset in &results.datasets {
         let _ = writeln!(out, "\n{}", dataset_line(dataset));
-        out += &line(&HEAD.map(String::from));
-        let mut last = "";
-        for row in rows_of(results, dataset) {
-            let mut cells = cells(row);
-            if row.family == last {
+        out += &line(&head.map(String::from));
+        let mut last = String::new();
+        for mut cells in lines(results, dataset) {
+            if cells[0] == last {
                 cells[0].clear();
                 cells[1].clear();
+            } else {
+                last.clone_from(&cells[0]);
             }
-            last = &row.family;
             out += &line(&cells);
         }
     }
+    out += &faces::text(&results.attributes);
     for failure in &results.failures {
         let _ = writeln!(out, "\nfailed: {}: {}", failure.run, failure.reason);
     }
@@ -150,17 +191,19 @@ pub fn markdown(results: &Results) -> String {
     }
     for dataset in &results.datasets {
         let _ = writeln!(out, "## {}\n\n{}\n", dataset.title, dataset_line(dataset));
-        let _ = writeln!(out, "| {} |", HEAD.join(" | "));
-        let _ = writeln!(out, "|---|---|---|{}", "---:|".repeat(HEAD.len() - 3));
-        for row in rows_of(results, dataset) {
-            let _ = writeln!(out, "| {} |", cells(row).join(" | "));
+        let head = head(results.measure);
+        let _ = writeln!(out, "| {} |", head.join(" | "));
+        let _ = writeln!(out, "|---|---|---|{}", "---:|".repeat(head.len() - 3));
+        for cells in lines(results, dataset) {
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
         }
         out.push('\n');
     }
+    out += &faces::markdown(&results.attributes);
     for failure in &results.failures {
         let _ = writeln!(out, "Failed: {}: {}\n", failure.run, failure.reason);
     }
-    out + LEGEND + "\n"
+    out + &legend(results.measure) + "\n"
 }
 
 #[cfg(test)]

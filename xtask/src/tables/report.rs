@@ -4,12 +4,13 @@ use abn_data::Dataset;
 use abn_explain::pictures::{Style, sheet};
 use abn_train::report::gallery::{self, Look};
 use abn_train::report::matrix;
-use abn_train::{Confusion, Metrics, Run, RunFolder};
+use abn_train::{AnyRun, Confusion, Metrics, Run, RunFolder};
 use anyhow::Result;
 use image::RgbImage;
 
 use super::cars::{self, Cars};
-use super::render::{self, HEAD, LEGEND};
+use super::faces::{self, Face};
+use super::render;
 use super::results::{Outcome, Results, Row};
 use crate::page::{Page, Picture};
 use crate::svg::{Series, line_chart};
@@ -37,7 +38,8 @@ impl Answers {
             let Some(outcome) = outcomes.iter().find(|o| o.cell == cell) else { continue };
             // The last epoch's weights are those whose error the table reports.
             let folder = RunFolder::new(&outcome.folder);
-            let Run { card, recipe, model, params, .. } = Run::open(&folder.last())?;
+            let run = AnyRun::open(&folder.last())?;
+            let AnyRun::Classes(Run { card, recipe, model, params, .. }) = run else { continue };
             let confusion = Confusion::read(&folder.confusion())?;
             let data = abn_data::open(&recipe.dataset, recipe.data_dir.as_deref())?.test;
             let indices = one_of_each_class(&*data)?;
@@ -82,17 +84,17 @@ pub fn html(
     outcomes: &[Outcome],
     answers: &[Answers],
     cars: &[Cars],
+    faces: &[Face],
 ) -> Result<String> {
     let mut page = Page::new(&results.title);
     if !results.notice.is_empty() {
         page.notice(&results.notice);
     }
-    page.text(LEGEND);
+    page.text(&render::legend(results.measure));
     for dataset in &results.datasets {
         page.heading(&dataset.title);
         page.text(&render::dataset_line(dataset));
-        let rows: Vec<_> = render::rows_of(results, dataset).map(render::cells).collect();
-        page.table(&HEAD, &rows);
+        page.table(&render::head(results.measure), &render::lines(results, dataset));
     }
     for failure in &results.failures {
         page.notice(&format!("Failed: {}: {}", failure.run, failure.reason));
@@ -105,11 +107,14 @@ pub fn html(
     );
     page.charts(&charts(results, outcomes)?);
 
-    page.heading("Where the networks looked");
-    page.text(
-        "One test image of each class, the first in the set's order, and ABN's attention map over it: \
-         blue is the map's lowest value, red its highest. Wrong answers are marked.",
-    );
+    faces::write(&mut page, &results.attributes, faces)?;
+    if !answers.is_empty() {
+        page.heading("Where the networks looked");
+        page.text(
+            "One test image of each class, the first in the set's order, and ABN's attention map over it: \
+             blue is the map's lowest value, red its highest. Wrong answers are marked.",
+        );
+    }
     for answer in answers {
         page.subheading(&answer.name);
         page.gallery(&answer.pictures()?);

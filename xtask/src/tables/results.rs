@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use abn_backbones::BuildOptions;
 use abn_train::Summary;
 use serde::Serialize;
 
-use super::file::{Cell, Reported};
+use super::faces::Attributes;
+use super::file::{Also, Cell, Measure, Reported};
 use super::paired;
 
 /// A run of the plan and what became of it.
@@ -30,6 +30,9 @@ pub struct DatasetResult {
     pub note: String,
     /// Why it is missing and how to get it; `None` if it is there.
     pub missing: Option<String>,
+    /// Networks that nobody trains here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Also>,
 }
 
 /// A run that did not end.
@@ -48,10 +51,15 @@ pub struct Results {
     pub title: String,
     /// What a reader must know before the numbers; may be empty.
     pub notice: String,
+    /// What the pages show; here are errors throughout.
+    pub measure: Measure,
     /// The datasets, in the table's order.
     pub datasets: Vec<DatasetResult>,
     /// One for each network, variant and dataset.
     pub rows: Vec<Row>,
+    /// The networks of several tasks, task by task.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Attributes>,
     /// Runs that did not end.
     pub failures: Vec<Failure>,
 }
@@ -71,7 +79,7 @@ pub struct Row {
     pub dataset: String,
     /// Seeds trained; none if the dataset is missing or every run failed.
     pub seeds: Vec<u64>,
-    /// Top-1 test error after the last epoch in percent, mean over the seeds.
+    /// Top-1 test error after the last epoch in percent, mean over the tasks and seeds.
     pub error: Option<f64>,
     /// Standard deviation over the seeds, if there are several.
     pub deviation: Option<f64>,
@@ -104,13 +112,24 @@ pub struct Comparison {
     pub p: Option<f64>,
 }
 
+/// What stands above a table.
+#[derive(Clone, Copy)]
+pub struct Heading<'a> {
+    /// Its title.
+    pub title: &'a str,
+    /// What a reader must know before the numbers; may be empty.
+    pub notice: &'a str,
+    /// What the numbers are.
+    pub measure: Measure,
+}
+
 impl Results {
     /// Gathers the runs of each cell.
     ///
     /// # Errors
     /// If a cell's network cannot be counted.
     pub fn new(
-        (title, notice): (&str, &str),
+        heading: Heading<'_>,
         cells: &[Cell<'_>],
         datasets: Vec<DatasetResult>,
         outcomes: &[Outcome],
@@ -127,19 +146,16 @@ impl Results {
             let first = firsts.iter().find(|r| r.family == row.family && r.dataset == row.dataset);
             row.comparison = first.and_then(|first| row.against(first));
         }
-        Ok(Self { title: title.into(), notice: notice.into(), datasets, rows, failures })
+        let Heading { title, notice, measure } = heading;
+        let (title, notice, attributes) = (title.into(), notice.into(), Vec::new());
+        Ok(Self { title, notice, measure, datasets, rows, attributes, failures })
     }
 }
 
 impl Row {
     fn new(cell: &Cell<'_>, runs: &[&Summary]) -> anyhow::Result<Self> {
         let recipe = &cell.recipe;
-        let size = cell.input_size()?;
-        let cost = abn_backbones::find(&recipe.model)?.cost_at(
-            recipe.variant,
-            &BuildOptions::new(cell.dataset.classes),
-            (size.height, size.width),
-        )?;
+        let cost = cell.card()?.cost()?;
         let errors: Vec<f64> = runs.iter().map(|run| run.test_error).collect();
         let mean = |value: &dyn Fn(&Summary) -> f64| {
             let values: Vec<f64> = runs.iter().map(|run| value(run)).collect();
@@ -246,9 +262,11 @@ pub mod tests {
             title: dataset.title.clone(),
             note: dataset.note.clone(),
             missing: (dataset.name == "fashion-mnist").then(|| "get it somewhere".into()),
+            also: Vec::new(),
         });
         let failures = vec![Failure { run: "ResNet seed 2".into(), reason: "no luck".into() }];
-        let heading = (table.title.as_str(), "Not the paper's data.");
+        let (title, measure) = (table.title.as_str(), Measure::Error);
+        let heading = Heading { title, notice: "Not the paper's data.", measure };
         let cells = table.cells().unwrap();
         Results::new(heading, &cells, datasets.collect(), &outcomes, failures).unwrap()
     }

@@ -66,6 +66,41 @@ name = "ABN"
 recipe = { variant = "abn" }
 "#;
 
+/// Drawn faces, eight attributes each.
+const FACES: &str = r#"
+title = "Faces"
+measure = "accuracy"
+
+[recipe]
+model = "resnet8"
+mechanism = "multiply"
+image_size = 16
+epochs = 1
+milestones = []
+
+[[column]]
+name = "baseline"
+title = "baseline"
+recipe = { variant = "baseline" }
+
+[[column]]
+name = "abn"
+title = "ABN"
+recipe = { variant = "abn" }
+
+[[dataset]]
+name = "celeba"
+title = "Synthetic faces"
+note = "drawings"
+classes = 2
+tasks = 8
+images = 2700
+synthetic = "faces"
+
+[[row]]
+name = "ResNet"
+"#;
+
 /// Pictures that were decoded, plots, and how far the page is wider than its window.
 const SCRIPT: &str = "[
     [...document.images].filter(i => i.naturalWidth > 0).length,
@@ -87,19 +122,27 @@ fn pages_are_whole_without_network_on_wide_and_narrow_screens() {
     let place = |name: &str| folder.path().join(name);
     fs::write(place("table2.toml"), TABLE).unwrap();
     fs::write(place("figures.toml"), FIGURES).unwrap();
+    fs::write(place("table4.toml"), FACES).unwrap();
     let path = |name: &str| place(name).to_str().unwrap().to_owned();
     let (recipes, runs, out) = (path(""), path("runs"), path("out"));
     xtask(&["reproduce-table2", "--recipes", &recipes, "--out", &runs]);
     xtask(&["reproduce-figures", "--recipes", &recipes, "--runs", &runs, "--out", &out]);
 
+    xtask(&["reproduce-table4", "--recipes", &recipes, "--out", &path("faces")]);
+
     let run = place("runs/fashion-mnist-mini/resnet8-abn-seed0/report.html");
-    let run_images = fs::read_to_string(&run).unwrap().matches("<img").count() as u64;
-    assert!(run_images >= 10, "a gallery of right and wrong answers");
+    let of_tasks = place("faces/celeba/resnet8-abn-seed0/report.html");
+    let images = |page: &Path| fs::read_to_string(page).unwrap().matches("<img").count() as u64;
+    let (run_images, task_images) = (images(&run), images(&of_tasks));
+    assert!(run_images >= 10 && task_images >= 8, "a gallery of right and wrong answers");
     let pages = [
         // A test image of each class; loss and error.
         (place("runs/table2.html"), Expected { images: 10, plots: 2 }),
         // Three curves.
         (run, Expected { images: run_images, plots: 3 }),
+        // The eight maps of one face; loss and error.
+        (place("faces/table4.html"), Expected { images: 8, plots: 2 }),
+        (of_tasks, Expected { images: task_images, plots: 3 }),
         // Three panels; insertion, deletion, and the features of two networks.
         (place("out/figures.html"), Expected { images: 3, plots: 4 }),
     ];
