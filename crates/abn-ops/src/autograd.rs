@@ -30,6 +30,9 @@ use crate::{Error, Result, across, elementwise, packed};
 /// that one of them may be the tensor passed in: the engine adds to them in place.
 type Backward = Box<dyn FnOnce(Tensor) -> Result<Vec<Option<Tensor>>> + Send>;
 
+/// Gets a leaf's tensor once its gradient, in the store, is final.
+pub type Complete<'a> = dyn FnMut(&Tensor, &mut GradStore) -> Result<()> + 'a;
+
 enum Origin {
     /// An input whose gradient is wanted.
     Leaf(Tensor),
@@ -281,7 +284,7 @@ impl Tracked {
         &self,
         gradient: Tensor,
         store: &mut GradStore,
-        complete: &mut dyn FnMut(&Tensor, &mut GradStore) -> Result<()>,
+        complete: &mut Complete<'_>,
     ) -> Result<()> {
         self.walk(gradient, store, Some(complete))
     }
@@ -290,7 +293,7 @@ impl Tracked {
         &self,
         gradient: Tensor,
         store: &mut GradStore,
-        mut complete: Option<&mut dyn FnMut(&Tensor, &mut GradStore) -> Result<()>>,
+        mut complete: Option<&mut Complete<'_>>,
     ) -> Result<()> {
         if gradient.dims() != self.dims() {
             let expected = format!("a gradient of shape {:?}", self.dims());

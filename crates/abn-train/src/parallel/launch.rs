@@ -253,8 +253,7 @@ mod tests {
     fn the_one_cause_is_told() {
         let said = |script: &str| run(3, script, false).unwrap_err().to_string();
         // Rank 2 fails, the others notice; one never ends by itself.
-        let script =
-            "case $RANK in 2) echo 'error: no disk' >&2; exit 1;; 0) exit 75;; *) exec sleep 600;; esac";
+        let script = "case $RANK in 2) echo 'error: no disk' >&2; exit 1;; 0) exit 75;; *) exec sleep 600;; esac";
         assert_eq!(said(script), "rank 2: no disk");
         let killed = said("[ $RANK = 1 ] && kill -9 $$; exit 75");
         assert!(

@@ -83,6 +83,9 @@ pub fn look(
     Ok(looks)
 }
 
+/// What stands side by side in [`TaskLook::picture`].
+pub const VIEWS: [&str; 4] = ["image", "map", "positive part", "negative part"];
+
 impl TaskLook {
     /// Whether the answer is right.
     pub fn is_right(&self) -> bool {
@@ -96,10 +99,11 @@ impl TaskLook {
     pub fn picture(&self) -> Result<Picture> {
         let Self { index, task, truth, answer: (answer, probability), .. } = self;
         let view = |title: &str, map| View { title: title.to_owned(), shown: Shown::Heat(map) };
+        let [_, both, positive, negative] = VIEWS;
         let views = vec![
-            view("map", self.map.clone()),
-            view("positive part", part_of(&self.map, true)?),
-            view("negative part", part_of(&self.map, false)?),
+            view(both, self.map.clone()),
+            view(positive, part_of(&self.map, true)?),
+            view(negative, part_of(&self.map, false)?),
         ];
         let caption = Caption::new(answer, *probability);
         let panel = Panel { image: self.image.clone(), views, caption };

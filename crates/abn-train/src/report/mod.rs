@@ -232,7 +232,7 @@ fn task_looks(page: &mut Page, gallery: &[TaskLook]) -> Result<()> {
          negative turns features over.",
     );
     let pictures = gallery.iter().map(TaskLook::picture).collect::<Result<Vec<_>>>()?;
-    page.panels(&pictures);
+    page.panels(&attributes::VIEWS, &pictures);
     Ok(())
 }
 

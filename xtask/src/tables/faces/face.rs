@@ -31,7 +31,7 @@ impl Face {
             let data = abn_data::open(&run.recipe.dataset, run.recipe.data_dir.as_deref())?.test;
             let Some(index) = with_most(&*data)? else { continue };
             let chosen: Vec<_> = (0..run.card.tasks.len()).map(|task| (index, task)).collect();
-            let looks = look(&*run.model, &run.card, &*data, &chosen)?;
+            let looks = look(&*run.model, &run.card, run.params.device(), &*data, &chosen)?;
             if !looks.is_empty() {
                 faces.push(Self { name: format!("{}, {}", row.family, row.variant_title), looks });
             }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use abn_explain::faithfulness::Region;
 use abn_train::attributes::{self, Odds, TaskScore};
+use abn_train::report::attributes::VIEWS;
 use abn_train::{RunFolder, TaskRun};
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -389,9 +390,8 @@ pub fn write(page: &mut Page, all: &[Attributes], faces: &[Face]) -> Result<()> 
              negative part, as in the paper's figure: blue is the lowest value, red the highest. Answers that are wrong \
              are marked.",
         );
-        page.panels(
-            &face.looks.iter().map(|look| look.picture()).collect::<Result<Vec<Picture>, _>>()?,
-        );
+        let pictures = face.looks.iter().map(|look| look.picture());
+        page.panels(&VIEWS, &pictures.collect::<Result<Vec<_>, _>>()?);
     }
     Ok(())
 }
