@@ -24,7 +24,7 @@ fn lab() -> Lab {
     let mut partitions = String::new();
     for number in 0..count {
         let name = format!("{number:03}.png");
-        let has = |t: usize| (number * 5 / 3 >> t) & 1 == 1;
+        let has = |t: usize| ((number * 5 / 3) >> t) & 1 == 1;
         let pixel = |x: u32, y: u32| {
             let noise = (x * 7 + y * 13 + number as u32 * 31) % 40;
             let bright = (0..3).any(|t| has(t) && (y / 4) as usize == 1 + 2 * t);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::file::{Bar, Cell, ReportedAttributes};
 use super::render::{dash, signed};
 use super::results::{Outcome, Results};
-use crate::page::{Page, Picture};
+use crate::page::Page;
 use crate::synthesize::faces;
 
 mod face;
