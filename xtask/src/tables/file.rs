@@ -65,15 +65,18 @@ impl Measure {
     }
 }
 
-/// What ABN must come to on faces.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// What every network with maps must come to on faces.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bar {
     /// Its mean accuracy in percent is above this.
     pub accuracy: f64,
-    /// The peak of an attribute's map lies in the attribute's box, over all images that have it and all
-    /// attributes, at least so many times as often as a random point.
+    /// The peak of an attribute's map lies in the attribute's box, over all images that have it, at least so
+    /// many times as often as a random point: over all attributes together.
     pub pointing: f64,
+    /// The columns whose networks come to that in each attribute by itself.
+    #[serde(default)]
+    pub each: Vec<String>,
 }
 
 /// A variant of a network.

@@ -166,7 +166,7 @@ pub fn run(name: &str, args: &Args) -> Result<()> {
     println!("\n{}", render::text(&results));
     println!("Wrote {name}.md, .json and .html to {}", out.display());
     match results.failures.len() {
-        0 => bar.map_or(Ok(()), |bar| bar.hold(&results.attributes)),
+        0 => bar.as_ref().map_or(Ok(()), |bar| bar.hold(&results.attributes)),
         n => bail!("{n} of {} runs failed; the table says which and why", plan.len()),
     }
 }

@@ -224,35 +224,39 @@ impl Attributes {
 }
 
 impl Bar {
-    /// Whether ABN comes to it.
+    /// Whether the networks with maps come to it.
     ///
     /// # Errors
     /// Says what does not.
     pub fn hold(&self, all: &[Attributes]) -> Result<()> {
         let mut below = Vec::new();
         for Attributes { family, networks, .. } in all {
-            for network in networks.iter().filter(|network| network.variant == "abn") {
+            for network in networks {
+                let Some(pointing) = &network.pointing else { continue };
+                let title = format!("{family}, {}", network.title);
                 let mean = attributes::mean(&network.scores, |score| score.accuracy);
                 if mean.is_none_or(|mean| mean <= self.accuracy) {
                     let mean = mean.map_or_else(dash, |mean| format!("{mean:.2}"));
                     let bar = self.accuracy;
-                    below.push(format!("{family}: mean accuracy {mean} %, expected above {bar} %"));
+                    below.push(format!("{title}: mean accuracy {mean} %, expected above {bar} %"));
                 }
-                // Over all attributes: a map may mark what is beside an attribute, as long as it tells it.
-                let pointing = network.pointing.as_deref().map(Pointing::sum);
-                if let Some(ratio) = pointing.map(|all| all.ratio()).filter(|r| *r < self.pointing)
-                {
+                let mut held = vec![("all attributes", Pointing::sum(pointing).ratio())];
+                if self.each.contains(&network.variant) {
+                    let names = network.scores.iter().map(|score| score.name.as_str());
+                    held.extend(names.zip(pointing.iter().map(Pointing::ratio)));
+                }
+                for (what, ratio) in held.into_iter().filter(|(_, ratio)| *ratio < self.pointing) {
                     let bar = self.pointing;
                     below.push(format!(
-                        "{family}: the maps' peaks are in the boxes {ratio:.1} times as often as a random point, \
-                         expected {bar} times"
+                        "{title}: the maps' peaks are in the boxes of {what} {ratio:.1} times as often as a random \
+                         point, expected {bar} times"
                     ));
                 }
             }
         }
         match below.is_empty() {
             true => Ok(()),
-            false => bail!("ABN is below the table's bar: {}", below.join("; ")),
+            false => bail!("below the table's bar: {}", below.join("; ")),
         }
     }
 }
