@@ -4,8 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ABN_EMULATE_CUDA=1
+# The CPU's own kernels hardly run here: no need to wait until they are optimised.
+quick=(--config 'profile.dev.package.abn-ops.opt-level=1')
 # With xtask, whose features are the workspace's: candle is not built once more.
-cargo test --locked -p abn-ops -p xtask --lib --features abn-ops/cuda-emulation
+cargo test --locked "${quick[@]}" -p abn-ops -p xtask --lib --features abn-ops/cuda-emulation
 if [ "${1:-}" = --parity ]; then
-    cargo test --locked -p abn-tests -p xtask --test parity --features abn-ops/cuda-emulation
+    cargo test --locked "${quick[@]}" -p abn-tests -p xtask --test parity --features abn-ops/cuda-emulation
 fi

@@ -15,13 +15,15 @@ pub fn is_on() -> bool {
     *ON.get_or_init(|| std::env::var_os("ABN_STAGE_CUDA").is_some_and(|v| v == "1"))
 }
 
-/// The first GPU.
+/// The first GPU, in full f32: the tests ask for its digits.
 fn device() -> Result<Device> {
     static DEVICE: OnceLock<std::result::Result<Device, String>> = OnceLock::new();
-    DEVICE
-        .get_or_init(|| crate::cuda_device(0).map_err(|error| error.to_string()))
-        .clone()
-        .map_err(|reason| Error::Device { ordinal: 0, reason })
+    let open = || {
+        crate::set_tf32(false);
+        crate::cuda_device(0).map_err(|error| error.to_string())
+    };
+    let device = DEVICE.get_or_init(open).clone();
+    device.map_err(|reason| Error::Device { ordinal: 0, reason })
 }
 
 /// A copy of a tensor, however it lies in memory.
