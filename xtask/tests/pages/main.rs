@@ -147,7 +147,7 @@ fn pages_are_whole_without_network_on_wide_and_narrow_screens() {
         (place("out/figures.html"), Expected { images: 3, plots: 4 }),
     ];
     for (page, part) in [
-        ("runs/table2.html", "<details><summary>ResNet, Fashion-MNIST with a long"),
+        ("runs/table2.html", "<details><summary>ResNet, fashion-mnist-mini"),
         ("out/figures.html", "<span>image</span><span>ABN attention</span><span>Grad-CAM</span>"),
     ] {
         assert!(fs::read_to_string(place(page)).unwrap().contains(part), "{part} in {page}");
