@@ -16,7 +16,7 @@ use serde::Deserialize;
 /// Good enough that thin lines stay.
 const QUALITY: u8 = 94;
 /// Goes up when the drawings change, so that older folders are made anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const NOTE: &str = "SYNTHETIC.txt";
 
 /// Draw a small synthetic set in the official format of CelebA (faces) or CompCars (cars)

@@ -23,7 +23,7 @@ pub struct TableFile {
     /// What the numbers are, the reported ones too.
     #[serde(default)]
     pub measure: Measure,
-    /// What ABN must come to, or the command fails.
+    /// What the networks with maps must come to, or the command fails.
     pub bar: Option<Bar>,
     /// For every run.
     #[serde(default)]
@@ -65,18 +65,15 @@ impl Measure {
     }
 }
 
-/// What every network with maps must come to on faces.
-#[derive(Clone, Debug, Deserialize)]
+/// What every network with maps must come to on drawn faces, of which it is known where each attribute is.
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bar {
     /// Its mean accuracy in percent is above this.
     pub accuracy: f64,
-    /// The peak of an attribute's map lies in the attribute's box, over all images that have it, at least so
-    /// many times as often as a random point: over all attributes together.
+    /// The peak of each attribute's map lies in the attribute's boxes, over all images that have it, at least so
+    /// many times as often as a random point.
     pub pointing: f64,
-    /// The columns whose networks come to that in each attribute by itself.
-    #[serde(default)]
-    pub each: Vec<String>,
 }
 
 /// A variant of a network.

@@ -240,15 +240,12 @@ impl Bar {
                     let bar = self.accuracy;
                     below.push(format!("{title}: mean accuracy {mean} %, expected above {bar} %"));
                 }
-                let mut held = vec![("all attributes", Pointing::sum(pointing).ratio())];
-                if self.each.contains(&network.variant) {
-                    let names = network.scores.iter().map(|score| score.name.as_str());
-                    held.extend(names.zip(pointing.iter().map(Pointing::ratio)));
-                }
-                for (what, ratio) in held.into_iter().filter(|(_, ratio)| *ratio < self.pointing) {
+                let names = network.scores.iter().map(|score| score.name.as_str());
+                let ratios = names.zip(pointing.iter().map(Pointing::ratio));
+                for (name, ratio) in ratios.filter(|(_, ratio)| *ratio < self.pointing) {
                     let bar = self.pointing;
                     below.push(format!(
-                        "{title}: the maps' peaks are in the boxes of {what} {ratio:.1} times as often as a random \
+                        "{title}: the maps' peaks are in the boxes of {name} {ratio:.1} times as often as a random \
                          point, expected {bar} times"
                     ));
                 }
