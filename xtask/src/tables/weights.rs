@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 
 const SUFFIXES: [&str; 3] = ["pth", "pt", "safetensors"];
 
-/// The weights of a network in a folder: `MODEL.pth`, or `MODEL-HASH.pth` as torchvision calls its files.
+/// The weights of a network in a folder: `MODEL.pth`, or `MODEL-HASH.pth` as torchvision calls its files, which has `_`
+/// for some of a model's `-`.
 ///
 /// # Errors
 /// If there is none, or more than one.
@@ -18,6 +19,7 @@ pub fn of(model: &str, folder: &Path) -> Result<PathBuf> {
             |part: Option<&std::ffi::OsStr>| part.and_then(|p| p.to_str()).map(str::to_owned);
         let (stem, suffix) = (text(path.file_stem()), text(path.extension()));
         let named = stem.is_some_and(|stem| {
+            let stem = stem.replace('_', "-");
             let hash = stem.strip_prefix(model).map(|rest| rest.strip_prefix('-'));
             stem == model
                 || hash.flatten().is_some_and(|hash| {
@@ -50,6 +52,9 @@ mod tests {
         assert!(of("resnet101", folder.path()).unwrap().ends_with("resnet101.pth"));
         let said = of("vgg16", folder.path()).unwrap_err().to_string();
         assert!(said.contains("no weights of vgg16 in"), "{said}");
+        assert!(of("vgg16-bn", folder.path()).unwrap().ends_with("vgg16_bn-6c64b313.pth"));
+        put("wide_resnet50_2-95faca4d.pth");
+        assert!(of("wide-resnet50-2", folder.path()).is_ok());
         put("vgg16-397923af.pth");
         assert!(of("vgg16", folder.path()).unwrap().ends_with("vgg16-397923af.pth"));
         put("vgg16.safetensors");
