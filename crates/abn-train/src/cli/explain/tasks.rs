@@ -159,14 +159,14 @@ impl ExplainArgs {
     }
 }
 
-/// A map, its positive part and its negative part.
+/// A map, its positive part and its negative part; titles leave room for what a panel adds to those of flat maps.
 fn views(map: &Heatmap) -> Result<Vec<View>> {
     let view =
         |title: &str, map: Heatmap| View { title: title.to_owned(), shown: Shown::Heat(map) };
     Ok(vec![
         view("map", map.clone()),
-        view("positive part", part_of(map, true)?),
-        view("negative part", part_of(map, false)?),
+        view("positive", part_of(map, true)?),
+        view("negative", part_of(map, false)?),
     ])
 }
 
