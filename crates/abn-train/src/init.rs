@@ -214,6 +214,8 @@ impl Groups {
             let name = card.tasks.iter().map(|task| task.name.as_str()).collect::<String>() + "+";
             let answers = card.tasks[0].answers.clone();
             larger.tasks.push(Question { name, answers });
+            // And each with more answers: forms differ in how many outputs two answers have.
+            larger.tasks.iter_mut().for_each(|task| task.answers.push(String::new()));
         }
         let (baseline, larger) = (shapes(&baseline)?, shapes(&larger)?);
         let whole_names = whole.keys();

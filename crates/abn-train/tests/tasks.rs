@@ -233,4 +233,8 @@ fn weights_go_out_come_back_and_start_a_network() {
     train(&lab, "plain", &["--variant", "baseline"]).succeeds();
     let said = train(&lab, "second", &["--init", "plain"]).succeeds().stderr();
     assert!(said.contains("copied") && !said.contains("output_per"), "{said}");
+    // To a network of the other form, which has a logit less for each attribute, it brings all but these.
+    let other = ["--init", "plain", "--form", "v1"];
+    let said = train(&lab, "third", &other).succeeds().stderr();
+    assert!(said.contains("copied") && said.contains("output_per.0.bias"), "{said}");
 }
