@@ -1,6 +1,6 @@
 //! The GPU to compute on.
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 use crate::{Error, Result};
 
@@ -25,4 +25,22 @@ pub fn cuda_device(ordinal: usize) -> Result<Device> {
         reason: "this program was built without the feature `cuda` (cargo build --features cuda)"
             .into(),
     })
+}
+
+/// Whether operations on feature maps of this number type have kernels on this device: of f32 and f64
+/// everywhere, of bf16 on a GPU.
+pub fn has_kernels(device: &Device, dtype: DType) -> bool {
+    match dtype {
+        DType::F32 | DType::F64 => true,
+        DType::BF16 => is_gpu(device),
+        _ => false,
+    }
+}
+
+/// Whether operations on this device go the GPU's way.
+pub(crate) fn is_gpu(_device: &Device) -> bool {
+    #[cfg(gpu)]
+    return crate::cuda::is_gpu(_device);
+    #[cfg(not(gpu))]
+    false
 }

@@ -111,11 +111,8 @@ pub(crate) fn cpu_dtype(op: &'static str, tensor: &Tensor) -> Result<DType> {
 }
 
 /// Whether operations on this tensor go the GPU's way.
-pub(crate) fn is_on_gpu(_tensor: &Tensor) -> bool {
-    #[cfg(gpu)]
-    return crate::cuda::takes(_tensor);
-    #[cfg(not(gpu))]
-    false
+pub(crate) fn is_on_gpu(tensor: &Tensor) -> bool {
+    crate::device::is_gpu(tensor.device())
 }
 
 /// Runs an expression with `$t` bound to the tensor's number type.

@@ -167,20 +167,11 @@ pub fn sharing<R: Send>(counts: &[bool], f: impl Fn(usize) -> R + Sync) -> Vec<R
             .map(|index| {
                 let thread = Thread { index, counts: counts[index], all: all.clone() };
                 let f = &f;
-                // A GPU's kernels refuse it.
-                scope.spawn(move || on_the_cpu(|| synchronised(Arc::new(thread), || f(index))))
+                scope.spawn(move || synchronised(Arc::new(thread), || f(index)))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
-}
-
-/// Runs `f` with CPU tensors going the CPU's way, whatever the environment says.
-fn on_the_cpu<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(feature = "cuda-emulation")]
-    return crate::cuda::emulated(false, f);
-    #[cfg(not(feature = "cuda-emulation"))]
-    f()
 }
 
 struct Threads {

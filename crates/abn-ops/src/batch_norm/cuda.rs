@@ -1,11 +1,14 @@
 //! Batch normalisation on a GPU: two passes over the feature map forward (its statistics, and what
 //! they make of it), two backward, each followed by a small kernel that adds up the blocks' sums.
 
+mod shared;
+
 use candle_core::{DType, Tensor};
 
+use self::shared::Shared;
 use super::{BatchNorm, OP};
 use crate::cuda::{Arg, Grid, Of, launch, packed, unwritten, unwritten_like, wide};
-use crate::{Error, Result, Tracked, across, autograd};
+use crate::{Result, Tracked, across, autograd};
 
 /// How a pass over a feature map is split.
 #[derive(Clone, Copy)]
@@ -71,12 +74,10 @@ impl Sizes {
         [Arg::Size(self.rows), Arg::Size(self.channels), Arg::Size(pass.chunk)]
     }
 
-    /// Mean, 1 / √(var + eps) and weight times that, of each part's channels; the running statistics
-    /// move.
-    fn of_batch(&self, x: &Tensor, bn: &BatchNorm) -> Result<Tensor> {
+    /// Sums of x and its square, shifted, of each chunk of each part's channels.
+    fn moments(&self, x: &Tensor) -> Result<Tensor> {
         let pass = self.sums();
         let partial = self.partial(x)?;
-        let stats = unwritten(x, wide(OP, self.dtype)?, (self.parts, 3, self.channels))?;
         let [rows, channels, chunk] = self.size_args(pass);
         launch(
             OP,
@@ -92,6 +93,19 @@ impl Sizes {
                 Arg::Flag(self.packs),
             ],
         )?;
+        Ok(partial)
+    }
+
+    fn unwritten_stats(&self, x: &Tensor) -> Result<Tensor> {
+        unwritten(x, wide(OP, self.dtype)?, (self.parts, 3, self.channels))
+    }
+
+    /// Mean, 1 / √(var + eps) and weight times that, of each part's channels; the running statistics
+    /// move.
+    fn of_batch(&self, x: &Tensor, bn: &BatchNorm) -> Result<Tensor> {
+        let (partial, stats) = (self.moments(x)?, self.unwritten_stats(x)?);
+        let pass = self.sums();
+        let [rows, channels, _] = self.size_args(pass);
         let weight = bn.weight.value().contiguous()?;
         launch(
             OP,
@@ -146,17 +160,20 @@ pub fn run(
     relu: bool,
     parts: Option<usize>,
 ) -> Result<Tracked> {
-    if parts.is_some() && across::current().is_some() {
-        let what = "the statistics of a batch that several processes share, on a GPU".into();
-        return Err(Error::Unsupported { op: OP, what });
-    }
     let input = x.value().contiguous()?;
     let rest = residual.map(|r| r.value().contiguous()).transpose()?;
     let y = unwritten_like(&input)?;
     let train = parts.is_some();
     let others: Vec<&Tensor> = rest.iter().collect();
     let sizes = Sizes::new(&input, parts.unwrap_or(1), bn.weight.dims()[0], &others);
-    let stats = if train { sizes.of_batch(&input, bn)? } else { sizes.running(&input, bn)? };
+    let (shared, stats) = match across::current().filter(|_| train) {
+        Some(across) => {
+            let (shared, stats) = Shared::new(&sizes, &input, bn, across)?;
+            (Some(shared), stats)
+        }
+        None if train => (None, sizes.of_batch(&input, bn)?),
+        None => (None, sizes.running(&input, bn)?),
+    };
     let bias = bn.bias.value().contiguous()?;
     let pass = sizes.writes();
     let [rows, channels, chunk] = sizes.size_args(pass);
@@ -191,6 +208,7 @@ pub fn run(
         stats,
         bias,
         parts: sizes.parts,
+        shared,
     };
     let no_residual = Tracked::constant(y.clone());
     let inputs = [x, bn.weight, bn.bias, residual.unwrap_or(&no_residual)];
@@ -207,6 +225,7 @@ struct Backward {
     stats: Tensor,
     bias: Tensor,
     parts: usize,
+    shared: Option<Shared>,
     train: bool,
     x_tracked: bool,
     parameters_tracked: bool,
@@ -285,6 +304,9 @@ impl Backward {
                 Arg::Flag(sizes.packs),
             ],
         )?;
+        if let Some(shared) = &self.shared {
+            return shared.slopes(sizes, grad, &partial, &self.stats);
+        }
         let parameters = wide(OP, sizes.dtype)?;
         let slopes = unwritten(grad, parameters, (sizes.parts, 2, sizes.channels))?;
         let gradients = [0, 1].map(|_| unwritten(grad, parameters, sizes.channels));

@@ -137,6 +137,44 @@ BLOCK_KERNEL(batch_statistics)(const T* x, const double* partial, A* stats, cons
     }
 }
 
+// Of a batch that processes share: count, sums and sums of squares of each part of this process's share,
+// to be added up over all. All 0 if its values do not count.
+BLOCK_KERNEL(batch_totals)(const T* x, const double* partial, double* totals, i64 parts, i64 chunks, i64 rows,
+                           i64 channels, i64 counts) {
+    i64 channel = i64(blockIdx.x) * blockDim.x + threadIdx.x;
+    for (i64 part = 0; part < parts; part++) {
+        double sum, square;
+        fold(partial + part * chunks * 2 * channels, chunks, channels, channel, sum, square);
+        if (threadIdx.y == 0 && channel < channels) {
+            double mean = sum / rows;
+            double spread = square - sum * mean;
+            if (spread < 0) spread = 0;
+            mean += wide(x[part * rows * channels + channel]);
+            double* to = totals + part * (1 + 2 * channels);
+            if (channel == 0) to[0] = counts ? rows : 0;
+            to[1 + channel] = counts ? rows * mean : 0;
+            to[1 + channels + channel] = counts ? spread + rows * mean * mean : 0;
+        }
+    }
+}
+
+// Statistics of each part from the totals of all processes, and the running ones.
+KERNEL(shared_statistics)(const double* totals, A* stats, const A* weight, A* running_mean, A* running_var,
+                          i64 parts, i64 channels, double momentum, double eps) {
+    i64 channel = first();
+    if (channel >= channels) return;
+    for (i64 part = 0; part < parts; part++) {
+        const double* from = totals + part * (1 + 2 * channels);
+        double count = from[0], mean = from[1 + channel] / count;
+        double var = from[1 + channels + channel] / count - mean * mean;
+        if (var < 0) var = 0;
+        write_stats(stats + part * 3 * channels, channels, channel, mean, var, eps, weight);
+        double unbiased = var * (count / (count - 1));
+        running_mean[channel] = A((1 - momentum) * running_mean[channel] + momentum * mean);
+        running_var[channel] = A((1 - momentum) * running_var[channel] + momentum * unbiased);
+    }
+}
+
 KERNEL(running_statistics)(A* stats, const A* weight, const A* running_mean, const A* running_var,
                            i64 channels, double eps) {
     i64 channel = first();
@@ -258,6 +296,45 @@ BLOCK_KERNEL(batch_gradient_fold)(const double* partial, const A* stats, A* slop
     if (threadIdx.y == 0 && channel < channels) {
         d_weight[channel] = A(weight);
         d_bias[channel] = A(bias);
+    }
+}
+
+// Of a batch that processes share: the gradients of weight and bias from this process's share, and the
+// sums that x's gradient needs of everybody's, 0 if its values do not count.
+BLOCK_KERNEL(batch_gradient_totals)(const double* partial, const A* stats, double* totals, A* d_weight,
+                                    A* d_bias, i64 parts, i64 chunks, i64 channels, i64 counts) {
+    i64 channel = i64(blockIdx.x) * blockDim.x + threadIdx.x;
+    double weight = 0, bias = 0;
+    for (i64 part = 0; part < parts; part++) {
+        double sum, product;
+        fold(partial + part * chunks * 2 * channels, chunks, channels, channel, sum, product);
+        if (threadIdx.y == 0 && channel < channels) {
+            double* to = totals + part * 2 * channels + channel;
+            to[0] = counts ? sum : 0;
+            to[channels] = counts ? product : 0;
+            weight += product * stats[part * 3 * channels + channels + channel];
+            bias += sum;
+        }
+    }
+    if (threadIdx.y == 0 && channel < channels) {
+        d_weight[channel] = A(weight);
+        d_bias[channel] = A(bias);
+    }
+}
+
+// What x's gradient needs of each part, from the totals of all processes; mean and variance do not depend
+// on values that do not count.
+KERNEL(shared_slopes)(const double* totals, const double* moments, const A* stats, A* slopes, i64 parts,
+                      i64 channels, i64 counts) {
+    i64 channel = first();
+    if (channel >= channels) return;
+    for (i64 part = 0; part < parts; part++) {
+        const double* from = totals + part * 2 * channels + channel;
+        double count = moments[part * (1 + 2 * channels)];
+        double inverse = stats[part * 3 * channels + channels + channel];
+        A* slope = slopes + part * 2 * channels + channel;
+        slope[0] = counts ? A(from[0] / count) : A(0);
+        slope[channels] = counts ? A(from[channels] * inverse * inverse / count) : A(0);
     }
 }
 

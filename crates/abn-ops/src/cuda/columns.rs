@@ -46,12 +46,14 @@ pub(crate) fn column_sums(op: &'static str, x: &Tensor, columns: usize) -> Resul
 
 /// The same numbers in the type of feature maps like `like`: `x` itself if that is its type.
 pub(crate) fn to_element(op: &'static str, x: &Tensor, like: &Tensor) -> Result<Tensor> {
-    if x.dtype() == like.dtype() {
-        return Ok(x.clone());
-    }
-    let y = unwritten(x, like.dtype(), x.shape())?;
+    if x.dtype() == like.dtype() { Ok(x.clone()) } else { convert_to(op, x, like.dtype()) }
+}
+
+/// The same numbers in a type of feature maps, of which `x`'s is that of parameters.
+pub(crate) fn convert_to(op: &'static str, x: &Tensor, dtype: DType) -> Result<Tensor> {
+    let y = unwritten(x, dtype, x.shape())?;
     let args = [Arg::read_wide(x), Arg::write(&y), Arg::Size(x.elem_count())];
-    launch(op, "to_element", like, Grid::each(x.elem_count()), &args)?;
+    launch(op, "to_element", &y, Grid::each(x.elem_count()), &args)?;
     Ok(y)
 }
 

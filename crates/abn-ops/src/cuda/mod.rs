@@ -21,7 +21,7 @@ mod tests;
 
 use candle_core::{DType, Device, Shape, Tensor};
 
-pub(crate) use columns::{add_bias, column_sums, to_element, to_wide};
+pub(crate) use columns::{add_bias, column_sums, convert_to, to_element, to_wide};
 #[cfg(feature = "cuda")]
 pub(crate) use driver::{Buffer, open};
 pub(crate) use launch::{Arg, Grid, Of, address, address_mut, check, launch, packed};
@@ -36,7 +36,12 @@ pub(crate) use emulation::emulated;
 
 /// Whether operations on this tensor go the GPU's way.
 pub(crate) fn takes(tensor: &Tensor) -> bool {
-    match tensor.device() {
+    is_gpu(tensor.device())
+}
+
+/// Whether operations on tensors of this device go the GPU's way.
+pub(crate) fn is_gpu(device: &Device) -> bool {
+    match device {
         Device::Cuda(_) => cfg!(feature = "cuda"),
         #[cfg(feature = "cuda-emulation")]
         Device::Cpu => emulation::is_on(),

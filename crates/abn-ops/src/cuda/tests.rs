@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::emulated;
-use crate::testing::{assert_close, distinct, flat, gradients, random};
+use crate::testing::{assert_close, deviation, distinct, flat, gradients, random, sharing};
 use crate::*;
 
 /// The tensors with values that bf16 holds, as feature maps (bf16) and as they are in f32. Parameters
@@ -79,6 +79,47 @@ fn layers_in_bf16() {
 }
 
 #[test]
+fn fused_layers_and_parts_in_bf16() {
+    const MAP: DType = DType::BF16;
+    let statistics = [random(5, &[16]), (random(6, &[16]) + 1.5).unwrap()]
+        .map(|t| t.to_dtype(DType::F32).unwrap());
+    let norm = |x: &[Tracked], f: &dyn Fn(&BatchNorm) -> Result<Tracked>| {
+        let copies = [statistics[0].copy()?, statistics[1].copy()?];
+        let [running_mean, running_var] = &copies;
+        let (weight, bias) = (&x[1], &x[2]);
+        f(&BatchNorm { weight, bias, running_mean, running_var, momentum: 0.1, eps: 1e-5 })
+    };
+    let weight = (random(2, &[16]) + 1.5).unwrap();
+    let x = [distinct(1, &[6, 4, 4, 16]), weight, random(3, &[16])];
+    assert_bf16(&x, &[0], MAP, |x| norm(x, &|bn| batch_norm_parts(&x[0], bn, None, false, 3)));
+    let mut x = x.to_vec();
+    x.push((random(4, &[16, 16, 3, 3]) * 0.2).unwrap());
+    let config = Conv2dConfig { padding: 1, ..Default::default() };
+    for train in [false, true] {
+        assert_bf16(&x, &[0], MAP, |x| {
+            let conv = Conv2d { weight: &x[3], bias: None, config: &config };
+            norm(x, &|bn| conv2d_batch_norm(&x[0], &conv, bn, None, false, train))
+        });
+    }
+    assert_bf16(&x[..1], &[0], MAP, |x| dropout_parts(&x[0], 0.4, &[3, 4, 5]));
+}
+
+#[test]
+fn number_types_change_and_gradients_change_back() {
+    let x = [random(1, &[3, 7, 5])];
+    let to = |dtype| move |x: &[Tracked]| cast(&cast(&x[0], DType::BF16)?, dtype);
+    assert_bf16(&x, &[0], DType::BF16, to(DType::BF16));
+    assert_bf16(&x, &[0], DType::F32, to(DType::F32));
+    // To the bit what candle's conversion on the CPU gives, ties and all.
+    let bits: Vec<f32> = (0..1 << 12).map(|i| f32::from_bits(0x3f80_0000 + i * 0x1000)).collect();
+    let bits = Tensor::from_vec(bits, 1 << 12, &Device::Cpu).unwrap();
+    let there = |on| emulated(on, || cast(&Tracked::constant(bits.clone()), DType::BF16)).unwrap();
+    assert_eq!(flat(there(true).value()), flat(there(false).value()));
+    assert!(emulated(true, || has_kernels(&Device::Cpu, DType::BF16)));
+    assert!(!emulated(false, || has_kernels(&Device::Cpu, DType::BF16)));
+}
+
+#[test]
 fn passes_in_bf16() {
     const MAP: DType = DType::BF16;
     let x = [distinct(1, &[2, 6, 6, 24])];
@@ -86,6 +127,9 @@ fn passes_in_bf16() {
     assert_bf16(&x, &[0], MAP, |x| sigmoid(&x[0]));
     assert_bf16(&x, &[0], MAP, |x| dropout(&x[0], 0.3, 7));
     assert_bf16(&x, &[0], MAP, |x| to_channels_first(&x[0]));
+    assert_bf16(&x, &[0], MAP, |x| to_channels_last(&x[0]));
+    assert_bf16(&x, &[0], MAP, |x| reshape(&x[0], (12, 144)));
+    assert_bf16(&x, &[0], MAP, |x| adaptive_avg_pool2d(&x[0], [4, 5]));
     assert_bf16(&x, &[0], MAP, |x| narrow(&x[0], 3, 8..19));
     assert_bf16(&x, &[0], MAP, |x| global_avg_pool(&x[0]));
     assert_bf16(&x, &[0], MAP, |x| log1p_sum(&relu(&x[0])?));
@@ -95,6 +139,7 @@ fn passes_in_bf16() {
     let steps: Vec<f64> = (0..200).map(|i| f64::from(i * 37 % 200) - 100.0).collect();
     let steps = [Tensor::from_vec(steps, (1, 10, 10, 2), &Device::Cpu).unwrap()];
     assert_bf16(&steps, &[0], MAP, |x| max_pool2d(&x[0], &config));
+    assert_bf16(&steps, &[0], MAP, |x| global_max_pool(&x[0]));
     let two = [random(1, &[2, 6, 6, 24]), random(2, &[2, 6, 6, 24])];
     assert_bf16(&two, &[0, 1], MAP, |x| add(&x[0], &x[1]));
     assert_bf16(&two, &[0, 1], MAP, |x| concat(&[&x[0], &x[1]]));
@@ -116,6 +161,66 @@ fn losses_of_bf16_are_f32() {
     let targets = random(2, &[20, 13]).ge(0.0).unwrap().to_dtype(DType::F32).unwrap();
     assert_bf16(&x, &[0], DType::F32, |x| smoothed_softmax_cross_entropy(&x[0], &labels, 0.1));
     assert_bf16(&x, &[0], DType::F32, |x| bce_with_logits(&x[0], &targets));
+    let [low, high] = both(&x, &[0]);
+    let [low, high] = [low, high].map(|x| emulated(true, || softmax(&x[0])).unwrap());
+    assert_close(&low, &high, 0.01);
+}
+
+/// What a part of a shared batch gives: output, running statistics and all gradients.
+fn share_of(x: &[Tensor], rows: (usize, usize), on_gpu: bool, dtype: DType) -> Vec<Tensor> {
+    let cut = |x: &Tensor| {
+        let part = x.narrow(0, rows.0, rows.1).unwrap();
+        part.contiguous().unwrap().to_dtype(dtype).unwrap()
+    };
+    let inputs: Vec<Tensor> =
+        (0..4).map(|i| if i % 3 == 0 { cut(&x[i]) } else { x[i].clone() }).collect();
+    let running = [x[1].zeros_like().unwrap(), x[1].ones_like().unwrap()];
+    let (y, dx) = emulated(on_gpu, || {
+        gradients(&inputs, |x| {
+            let bn = BatchNorm {
+                weight: &x[1],
+                bias: &x[2],
+                running_mean: &running[0],
+                running_var: &running[1],
+                momentum: 0.1,
+                eps: 1e-5,
+            };
+            batch_norm_parts(&x[0], &bn, Some(&x[3]), true, rows.1 / 2)
+        })
+    });
+    [y].into_iter().chain(running).chain(dx).collect()
+}
+
+#[test]
+fn a_shared_batch_is_on_a_gpu_what_it_is_on_the_cpu() {
+    for (dtype, tolerance) in [(DType::F32, 1e-4), (DType::BF16, 0.05)] {
+        for channels in [3, 16] {
+            let shape = [14, 3, 2, channels];
+            let mut inputs = [
+                (distinct(1, &shape) + 0.5).unwrap(),
+                (random(2, &[channels]) + 1.5).unwrap(),
+                random(3, &[channels]),
+                random(4, &shape),
+            ];
+            for input in &mut inputs {
+                // Of values that bf16 holds: no ReLU is at its kink for one of the two only.
+                *input = input.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+            }
+            // The third's values do not count.
+            let (counts, rows) = ([true, true, false], [(0, 4), (4, 4), (8, 4)]);
+            let run = |on_gpu, dtype| {
+                sharing(&counts, |index| share_of(&inputs, rows[index], on_gpu, dtype))
+            };
+            let (found, expected) = (run(true, dtype), run(false, DType::F32));
+            for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                assert_close(found, expected, tolerance);
+            }
+            // Not what each would have alone.
+            let alone = share_of(&inputs, rows[0], true, dtype);
+            let far = |i: usize| deviation(&found[0][i], &alone[i]) > 0.05;
+            assert!(far(0) && far(1) && far(3));
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The change of layout on a GPU.
+//! The changes of layout and number type on a GPU.
 
-use candle_core::{Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 use crate::Result;
-use crate::cuda::{Arg, Grid, launch, unwritten};
+use crate::cuda::{Arg, Grid, convert_to, launch, to_wide, unwritten};
 
 /// (n, rows, columns) to (n, columns, rows).
 pub fn transpose(
@@ -17,4 +17,13 @@ pub fn transpose(
     let args = [Arg::read(x), Arg::write(&y), Arg::Size(rows), Arg::Size(columns)];
     launch(op, "transpose", x, Grid { blocks, threads: [32, 8] }, &args)?;
     Ok(y)
+}
+
+/// The same numbers, rounded to nearest.
+pub fn convert(op: &'static str, x: &Tensor, dtype: DType) -> Result<Tensor> {
+    match (x.dtype(), dtype) {
+        (DType::F32, DType::BF16) => convert_to(op, &x.contiguous()?, dtype),
+        (DType::BF16, DType::F32) => to_wide(op, x.contiguous()?),
+        _ => Ok(x.to_dtype(dtype)?),
+    }
 }

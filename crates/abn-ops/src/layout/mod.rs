@@ -8,7 +8,7 @@ mod tests;
 
 use candle_core::{DType, Shape, Tensor};
 
-use crate::host::{by_device, host};
+use crate::host::{by_device, host, on_gpu};
 use crate::{Error, Result, Tracked, cost};
 
 /// The same elements in another shape. PyTorch: `x.reshape(shape)`.
@@ -42,8 +42,13 @@ pub fn cast(x: &Tracked, dtype: DType) -> Result<Tracked> {
     if let Some(value) = cost::shape_only(x.dims(), dtype, 0)? {
         return Ok(Tracked::constant(value));
     }
-    let y = x.value().to_dtype(dtype)?;
-    Ok(Tracked::from_op(y, &[x], move |grad| Ok(vec![Some(grad.to_dtype(before)?)])))
+    let y = converted(x.value(), dtype)?;
+    Ok(Tracked::from_op(y, &[x], move |grad| Ok(vec![Some(converted(&grad, before)?)])))
+}
+
+fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    on_gpu!(x => cuda::convert("cast", x, dtype));
+    Ok(x.to_dtype(dtype)?)
 }
 
 /// Images as data sets give them to feature maps as networks here compute them.
