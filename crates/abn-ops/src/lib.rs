@@ -24,6 +24,7 @@ mod linear;
 mod log_sum;
 mod loss;
 mod memory;
+mod meter;
 mod narrow;
 mod packed;
 mod parallel;
@@ -56,6 +57,7 @@ pub use linear::linear;
 pub use log_sum::log1p_sum;
 pub use loss::{bce_with_logits, smoothed_softmax_cross_entropy, softmax, softmax_cross_entropy};
 pub use memory::keep_freed_memory;
+pub use meter::{Branch, Meter, Metered};
 pub use narrow::narrow;
 pub use packed::PackedWeights;
 pub use pool::{
