@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The GPU's kernels on the CPU (needs a C++ compiler), through the tests of the operations and, with --parity, through
-# the networks of the parity fixtures too.
+# the networks of the parity fixtures and those of training in bf16 too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ABN_EMULATE_CUDA=1
@@ -9,5 +9,5 @@ quick=(--config 'profile.dev.package.abn-ops.opt-level=1')
 # With xtask, whose features are the workspace's: candle is not built once more.
 cargo test --locked "${quick[@]}" -p abn-ops -p xtask --lib --features abn-ops/cuda-emulation
 if [ "${1:-}" = --parity ]; then
-    cargo test --locked "${quick[@]}" -p abn-tests -p xtask --test parity --features abn-ops/cuda-emulation
+    cargo test --locked "${quick[@]}" -p abn-tests -p xtask --test parity --test precision --features abn-tests/cuda-emulation
 fi

@@ -53,6 +53,9 @@ pub enum Error {
         /// The names it takes.
         expected: &'static str,
     },
+    /// bf16 feature maps on a device that has no kernels for them.
+    #[error("bf16 feature maps need a GPU; on the CPU networks compute in f32")]
+    Precision,
     /// Bytes that are not a safetensors file.
     #[error("not a valid safetensors file: {0}")]
     Safetensors(#[from] safetensors::SafeTensorError),

@@ -18,6 +18,7 @@ mod error;
 mod init;
 pub mod layers;
 mod loss;
+mod mixed;
 mod model;
 
 pub mod observe;
@@ -32,6 +33,7 @@ pub use backbone::{Backbone, Mode};
 pub use cam::{Cam, class_activation_maps};
 pub use error::{Error, Result};
 pub use loss::{Loss, loss, smoothed_loss};
+pub use mixed::Mixed;
 pub use model::{
     ATTENDED, Abn, Attention, Baseline, Classifier, Control, EXTRACTOR, Features, LAST, Output,
     TRUNK,

@@ -87,6 +87,28 @@ pub trait Classifier: Send + Sync {
     }
 }
 
+impl<C: Classifier + ?Sized> Classifier for Box<C> {
+    fn features(&self, image: &Tracked, mode: Mode) -> Result<Features> {
+        (**self).features(image, mode)
+    }
+
+    fn classify(&self, last: &Tracked, mode: Mode) -> Result<Tracked> {
+        (**self).classify(last, mode)
+    }
+
+    fn class_weights(&self) -> Option<&Tensor> {
+        (**self).class_weights()
+    }
+
+    fn features_with(&self, image: &Tracked, map: &Tracked, mode: Mode) -> Result<Features> {
+        (**self).features_with(image, map, mode)
+    }
+
+    fn forward(&self, image: &Tracked, mode: Mode) -> Result<Output> {
+        (**self).forward(image, mode)
+    }
+}
+
 /// A backbone without attention branch: the network ABN is compared with.
 pub struct Baseline<B> {
     backbone: B,

@@ -49,6 +49,7 @@ mod build;
 mod config;
 mod error;
 mod loss;
+mod mixed;
 mod model;
 mod step;
 mod task;

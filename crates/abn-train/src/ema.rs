@@ -27,7 +27,7 @@ impl Ema {
     /// An average of `trained`, a network of this card, that has seen no step.
     pub fn new(card: &Card, trained: &ParamStore, decay: f64) -> Result<Self> {
         let params = ParamStore::new(0, DType::F32, trained.device().clone());
-        let model = card.build(&params)?;
+        let model = card.build(&params)?.in_precision(card.recipe.precision, params.device())?;
         let averages = params.tensors();
         let mut pairs = Vec::with_capacity(averages.len());
         for (name, value) in trained.tensors() {

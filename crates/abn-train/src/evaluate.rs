@@ -12,6 +12,12 @@ use crate::Result;
 use crate::evaluation::{Answer, Evaluation};
 use crate::tally::Tally;
 
+/// A batch's labels on the host and where the network is.
+pub(crate) struct Labels {
+    pub values: Vec<u32>,
+    pub tensor: Tensor,
+}
+
 /// A forward pass and its loss, the labels smoothed by this much.
 pub(crate) fn forward(
     model: &dyn Classifier,
@@ -19,13 +25,13 @@ pub(crate) fn forward(
     mode: Mode,
     smoothing: f64,
     device: &Device,
-) -> Result<(Output, Loss, Vec<u32>)> {
+) -> Result<(Output, Loss, Labels)> {
     let Batch { images, labels, shape: [n, c, h, w], .. } = batch;
     let images = Tensor::from_vec(images, (n, c, h, w), device)?;
-    let targets = Tensor::from_slice(&labels, n, device)?;
+    let tensor = Tensor::from_slice(&labels, n, device)?;
     let output = model.forward(&Tracked::constant(images), mode)?;
-    let loss = abn_core::smoothed_loss(&output, &targets, smoothing)?;
-    Ok((output, loss, labels))
+    let loss = abn_core::smoothed_loss(&output, &tensor, smoothing)?;
+    Ok((output, loss, Labels { values: labels, tensor }))
 }
 
 /// Asks a network, which is on `device`, for every image of a dataset in its order, in evaluation
@@ -68,11 +74,13 @@ pub(crate) fn evaluate_part(
         let indices = batch.indices.clone();
         let answer = || no_grad(|| forward(model, batch, Mode::Eval, 0.0, device));
         let (output, loss, labels) = in_pool(|| packed.reuse(answer))?;
-        tally.add(&output, &loss, &labels)?;
+        tally.add(&output, &loss, &labels.values)?;
         let scores = output.logits.value();
         let probabilities = abn_ops::softmax(scores)?.to_vec2::<f32>()?;
         let rows = scores.to_vec2::<f32>()?.into_iter().zip(probabilities);
-        for ((index, label), (scores, probabilities)) in indices.into_iter().zip(labels).zip(rows) {
+        for ((index, label), (scores, probabilities)) in
+            indices.into_iter().zip(labels.values).zip(rows)
+        {
             answers.push(Answer::new(index, label, &scores, &probabilities));
         }
     }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use abn_core::{Classifier, Mode};
+use abn_core::{Classifier, Mixed, Mode};
 use abn_data::{Batch, Dataset, Loader, LoaderConfig, Shard, Transform};
 use abn_multitask::MultiTask;
-use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
+use abn_ops::{Meter, PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 
-use crate::Result;
 use crate::attributes::{TaskAnswers, TaskEvaluation};
 use crate::card::Question;
 use crate::evaluate::{evaluate_part, forward};
 use crate::evaluation::Evaluation;
 use crate::tally::{Tally, TaskSums};
+use crate::{Precision, Result, ledger};
 
 /// A network.
 pub enum Network {
@@ -33,8 +33,10 @@ pub(crate) struct Pass<'a> {
     pub seed: u64,
     /// Of the labels.
     pub smoothing: f64,
-    /// The part's of the step's images.
+    /// The part's of the step's images; 0 if none of them counts.
     pub share: f32,
+    /// What counts the part on a GPU, without the host's waiting for it.
+    pub meter: Option<&'a Meter>,
 }
 
 /// What a network answered to a dataset.
@@ -56,6 +58,18 @@ impl Tested {
 }
 
 impl Network {
+    /// The network, whose parameters are on this device, with feature maps of this precision.
+    ///
+    /// # Errors
+    /// If the device has no kernels for it.
+    pub fn in_precision(self, precision: Precision, device: &Device) -> Result<Self> {
+        Ok(match (precision, self) {
+            (Precision::F32 | Precision::Tf32, network) => network,
+            (_, Self::Classes(model)) => Self::Classes(Box::new(Mixed::bf16(model, device)?)),
+            (_, Self::Tasks(model)) => Self::Tasks(Box::new(Mixed::bf16(model, device)?)),
+        })
+    }
+
     /// Nothing counted yet.
     pub(crate) fn tally(&self) -> Tally {
         match self {
@@ -77,12 +91,22 @@ impl Network {
         tally: &mut Tally,
         complete: &mut dyn FnMut(&Tensor, &mut GradStore),
     ) -> Result<()> {
-        let &Pass { device, seed, smoothing, share } = pass;
+        let &Pass { device, seed, smoothing, share, meter } = pass;
         let mode = Mode::Train { seed };
         match self {
             Self::Classes(model) => {
                 let (output, loss, labels) = forward(&**model, part, mode, smoothing, device)?;
-                tally.add(&output, &loss, &labels)?;
+                match meter {
+                    Some(meter) => {
+                        if share > 0.0 {
+                            ledger::measure(meter, &output, &loss, &labels.tensor)?;
+                        }
+                        tally.add_images(labels.values.len(), output.attention.is_some());
+                    }
+                    None => {
+                        tally.add(&output, &loss, &labels.values)?;
+                    }
+                }
                 // What backward needs it holds itself: without these, memory is free sooner.
                 drop(output);
                 let share = Tensor::new(share, device)?;

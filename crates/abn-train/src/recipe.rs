@@ -12,7 +12,7 @@ use abn_multitask::Form;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
-use crate::{Error, Result, Schedule, names};
+use crate::{Error, Precision, Result, Schedule, names};
 
 /// What a run does, completely: equal recipes on equal data give equal weights.
 ///
@@ -113,6 +113,11 @@ pub struct Recipe {
     /// effect on a process that is alone. Default: false.
     #[serde(skip_serializing_if = "is_default")]
     pub sync_batch_norm: bool,
+    /// In what numbers the network computes, `"f32"`, `"tf32"` or `"bf16"` ([`Precision`]); the weights
+    /// that are trained are f32 in each. On the CPU `"tf32"` is f32, and there is no `"bf16"`. Default:
+    /// `"tf32"`.
+    #[serde(with = "text", skip_serializing_if = "is_default")]
+    pub precision: Precision,
     /// Probability of dropout, in the families that have it. Default: none, which takes the
     /// family's (0.5 in VGG).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,6 +165,7 @@ impl Default for Recipe {
             ema_decay: None,
             bn_momentum: 0.1,
             sync_batch_norm: false,
+            precision: Precision::Tf32,
             dropout: None,
             augment: true,
             init: None,
@@ -171,7 +177,7 @@ impl Default for Recipe {
 
 /// The keys that recipes did not have from the start, with their defaults in TOML. A recipe is
 /// identified without them where they have these, so that older runs stay what they are.
-const LATER: [(&str, &str); 7] = [
+const LATER: [(&str, &str); 8] = [
     ("preset", "\"code\""),
     ("form", "\"chainer\""),
     ("accumulate", "1"),
@@ -179,6 +185,7 @@ const LATER: [(&str, &str); 7] = [
     ("warmup_epochs", "0"),
     ("label_smoothing", "0.0"),
     ("sync_batch_norm", "false"),
+    ("precision", "\"tf32\""),
 ];
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -198,7 +205,7 @@ pub(crate) struct Invalid {
 
 impl Recipe {
     /// Every key a recipe may have.
-    pub const KEYS: [&str; 30] = [
+    pub const KEYS: [&str; 31] = [
         "model",
         "variant",
         "mechanism",
@@ -224,6 +231,7 @@ impl Recipe {
         "ema_decay",
         "bn_momentum",
         "sync_batch_norm",
+        "precision",
         "dropout",
         "augment",
         "init",
@@ -590,6 +598,7 @@ mod tests {
             ("label_smoothing = nan", "label_smoothing"),
             ("ema_decay = 1.0", "ema_decay"),
             ("preset = \"figure\"", "preset"),
+            ("precision = \"f16\"", "precision"),
             ("images_per_class = 0", "images_per_class"),
             ("image_size = 8", "image_size"),
             ("model = \"resnet21\"", "model"),

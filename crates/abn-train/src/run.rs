@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use abn_core::{Classifier, Mode, ParamStore};
+use abn_core::{Classifier, Mixed, Mode, ParamStore};
 use abn_data::Image;
 use abn_explain::pictures::{Heatmap, Reach};
 use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
@@ -13,7 +13,7 @@ use crate::checkpoint::{self, MODEL, State};
 use crate::folder::RunFolder;
 use crate::network::Network;
 use crate::task_run::TaskRun;
-use crate::{Error, Recipe, Result, files};
+use crate::{Error, Precision, Recipe, Result, files};
 
 /// Images that go through the network at a time.
 const BATCH: usize = 64;
@@ -67,6 +67,18 @@ impl AnyRun {
             Network::Tasks(model) => {
                 Self::Tasks(TaskRun { card, recipe, state, model, params, checkpoint, packed })
             }
+        })
+    }
+
+    /// The network, with feature maps of this precision; the process computes so from here on. Its answers
+    /// and maps are f32 as ever.
+    ///
+    /// # Errors
+    /// If the network's device has no kernels for it.
+    pub fn in_precision(self, precision: Precision) -> Result<Self> {
+        Ok(match self {
+            Self::Classes(run) => Self::Classes(run.in_precision(precision)?),
+            Self::Tasks(run) => Self::Tasks(run.in_precision(precision)?),
         })
     }
 
@@ -138,6 +150,20 @@ impl Run {
                 run.card.network()
             ))),
         }
+    }
+
+    /// As [`AnyRun::in_precision`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn in_precision(self, precision: Precision) -> Result<Self> {
+        let device = self.params.device();
+        precision.set_up(device)?;
+        let model: Box<dyn Classifier> = match precision {
+            Precision::F32 | Precision::Tf32 => self.model,
+            Precision::Bf16 => Box::new(Mixed::bf16(self.model, device)?),
+        };
+        Ok(Self { model, ..self })
     }
 
     /// Probabilities and attention maps for images of any size, which are brought to the

@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use abn_data::Batch;
-use abn_ops::{Across, synchronised};
+use abn_ops::{Across, Meter, synchronised};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 
@@ -41,6 +41,8 @@ pub(crate) struct Task<'a> {
     pub rank: usize,
     /// Whom batch norm shares a part with, if it does; told whether this process's images count.
     pub statistics: &'a (dyn Fn(bool) -> Option<Arc<dyn Across>> + Sync),
+    /// What counts the step on a GPU.
+    pub meter: Option<&'a Meter>,
     /// The way of the gradients to other processes, if there are any.
     pub others: Option<&'a mut Gradients>,
 }
@@ -67,7 +69,8 @@ impl Step {
                 others.complete(parameter, store);
             }
         };
-        let pass = Pass { device: task.device, seed, smoothing: task.smoothing, share };
+        let (device, smoothing, meter) = (task.device, task.smoothing, task.meter);
+        let pass = Pass { device, seed, smoothing, share, meter };
         let gradients = &mut self.gradients;
         let train = || task.model.train(part, &pass, gradients, tally, &mut complete);
         match (task.statistics)(images > 0) {
@@ -173,6 +176,7 @@ mod tests {
             smoothing: 0.1,
             rank,
             statistics: &|_| None,
+            meter: None,
             others: None,
         }
     }

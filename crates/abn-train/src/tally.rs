@@ -1,6 +1,7 @@
 //! Sums over the images of an epoch.
 
 use abn_core::{Loss, Output};
+use abn_ops::Metered;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +108,26 @@ impl Tally {
                 wrong(attention.logits.value(), labels)?;
         }
         Ok(total / images as f64)
+    }
+
+    /// What a GPU counted, of images whose number it does not know.
+    pub(crate) fn metered(read: &Metered, attention: bool) -> Self {
+        Self {
+            wrong: read.wrong as usize,
+            wrong_attention: attention.then_some(read.wrong_attention as usize),
+            loss: Sum(read.total),
+            perception: Sum(read.perception),
+            attention: Sum(read.attention),
+            ..Self::default()
+        }
+    }
+
+    /// Counts images of which a GPU counts everything else.
+    pub(crate) fn add_images(&mut self, images: usize, attention: bool) {
+        self.images += images;
+        if attention {
+            self.wrong_attention.get_or_insert_default();
+        }
     }
 
     /// Adds what was counted elsewhere.

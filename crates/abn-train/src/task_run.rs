@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use abn_core::{Mode, ParamStore};
+use abn_core::{Mixed, Mode, ParamStore};
 use abn_data::{Dataset, Image, LoaderConfig};
 use abn_explain::pictures::Heatmap;
 use abn_multitask::MultiTask;
@@ -16,7 +16,7 @@ use crate::card::Card;
 use crate::checkpoint::State;
 use crate::network::evaluate_tasks;
 use crate::run::AnyRun;
-use crate::{Error, Recipe, Result};
+use crate::{Error, Precision, Recipe, Result};
 
 /// Images that go through the network at a time.
 const BATCH: usize = 16;
@@ -89,6 +89,20 @@ impl TaskRun {
                 run.card.network()
             ))),
         }
+    }
+
+    /// As [`AnyRun::in_precision`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn in_precision(self, precision: Precision) -> Result<Self> {
+        let device = self.params.device();
+        precision.set_up(device)?;
+        let model: Box<dyn MultiTask> = match precision {
+            Precision::F32 | Precision::Tf32 => self.model,
+            Precision::Bf16 => Box::new(Mixed::bf16(self.model, device)?),
+        };
+        Ok(Self { model, ..self })
     }
 
     /// Asks the network for every image of a dataset in its order.

@@ -15,6 +15,7 @@ use crate::checkpoint::{self, Best, State, Training};
 use crate::ema::Ema;
 use crate::folder::{Found, RunFolder};
 use crate::init::{self, Extent};
+use crate::ledger::{Diverged, Ledger};
 use crate::network::{Network, Tested};
 use crate::optimizer::Sgd;
 use crate::parallel::{Gradients, Group, Team};
@@ -61,9 +62,9 @@ pub struct TrainOptions {
 ///
 /// # Errors
 /// If the recipe, the data or what the folder holds cannot be; [`Error::OtherRun`] if it holds a
-/// run of another recipe; [`Error::Diverged`] if the loss is no longer a number (the checkpoint
-/// after the last whole epoch stays); [`Error::Stopped`] if asked to; [`Error::Peer`] if another
-/// process is gone or has failed.
+/// run of another recipe; [`Error::Diverged`] if the loss is no longer a number, which on a GPU is
+/// found some steps late (the checkpoint after the last whole epoch stays); [`Error::Stopped`] if
+/// asked to; [`Error::Peer`] if another process is gone or has failed.
 pub fn train(recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<Summary> {
     let team = Team::new(options.group.clone());
     begin(&team, recipe, folder, options).map_err(|error| match team.fail(error) {
@@ -87,6 +88,8 @@ enum Begin {
 
 fn begin(team: &Team, recipe: &Recipe, folder: &Path, options: &TrainOptions) -> Result<Summary> {
     recipe.validate()?;
+    let device = options.device.clone().unwrap_or(Device::Cpu);
+    recipe.precision.set_up(&device)?;
     check_parts(team, recipe)?;
     let start = Recipe { init: None, init_sha256: None, ..recipe.identity() };
     team.agree("recipe", start.to_toml())?;
@@ -112,13 +115,8 @@ fn begin(team: &Team, recipe: &Recipe, folder: &Path, options: &TrainOptions) ->
     let (train, test) = (data.train.len(), data.test.len());
     let sizes = format!("{train} training images\n{test} test images\n");
     team.agree("dataset", sizes + &checkpoint::card_text(&card))?;
-    let device = options.device.clone().unwrap_or(Device::Cpu);
-    if recipe.sync_batch_norm && team.group().is_some() && !device.is_cpu() {
-        let problem = "statistics are shared between processes on the CPU only, so far".into();
-        return Err(Error::Setting { key: "sync_batch_norm", problem });
-    }
     let params = ParamStore::new(recipe.seed, DType::F32, device);
-    let model = card.build(&params)?;
+    let model = card.build(&params)?.in_precision(recipe.precision, params.device())?;
     let optimizer = Sgd::new(params.parameters(), recipe);
     // Before the folder is written to: what does not fit leaves the disk as it was.
     let resumes = files::whole_folder(&folder.last()).exists() && !options.force;
@@ -267,8 +265,10 @@ impl Session<'_> {
     /// The report's gallery.
     fn illustrate(&self, tested: &Tested) -> Result<()> {
         let (card, data) = (&self.card, &*self.data.test);
-        let device = self.training.params.device();
-        let gallery = match (tested, self.model()) {
+        let params = self.training.network();
+        let device = params.device();
+        // Maps are drawn from f32, whatever the network is trained in.
+        let gallery = match (tested, &card.build(params)?) {
             (Tested::Classes(evaluation), Network::Classes(model)) => {
                 let chosen = Chosen::new(&evaluation.answers, card.classes.len(), SHOWN);
                 let indices = [chosen.wrong, chosen.right].concat();
@@ -343,6 +343,8 @@ impl Session<'_> {
         let (team, recipe) = (self.team, self.recipe);
         let statistics = |counts| team.statistics(recipe.sync_batch_norm, counts);
         let mut progress = Step::default();
+        let mut ledger = Ledger::new(&self.model, self.training.params.device())?;
+        let (mut parts, mut stopped) = (self.state.step * recipe.accumulate, false);
         for part in loader.skip(self.state.step * recipe.accumulate) {
             let whole = self.images_of_step();
             let mut task = Task {
@@ -354,23 +356,20 @@ impl Session<'_> {
                 smoothing: recipe.label_smoothing,
                 rank: team.rank(),
                 statistics: &statistics,
+                meter: ledger.meter(),
                 others: self.gradients.as_mut(),
             };
             let (part, mut counted) = (part?, self.model.tally());
             in_pool(|| progress.add(&mut task, part, &mut counted))?;
             let stop = team.count(&mut counted, self.options.stop.load(Ordering::Relaxed))?;
-            tally.add_all(&counted);
-            let lr = self.learning_rate(self.state.step);
-            let mean = counted.loss();
-            if !mean.is_finite() {
-                let (epoch, step) = (self.state.epoch + 1, self.state.step + 1);
-                return Err(Error::Diverged { loss: mean, epoch, step, lr });
-            }
-            bar.step(counted.images, mean);
+            parts += 1;
+            self.still_a_number(ledger.add(&mut tally, &counted, team)?, parts)?;
+            bar.step(counted.images, ledger.loss());
             let Some(mut gradients) = progress.finished(whole) else { continue };
             if let Some(others) = &mut self.gradients {
                 others.finish(&mut gradients)?;
             }
+            let lr = self.learning_rate(self.state.step);
             in_pool(|| self.training.optimizer.step(&gradients, lr))?;
             drop(gradients);
             if let Some(ema) = &self.training.ema {
@@ -378,10 +377,24 @@ impl Session<'_> {
             }
             self.state.step += 1;
             if stop {
-                return self.stop_with(tally);
+                stopped = true;
+                break;
             }
         }
+        self.still_a_number(ledger.settle(&mut tally, team)?, parts)?;
+        if stopped {
+            return self.stop_with(tally);
+        }
         Ok(tally)
+    }
+
+    /// Refuses to go on if the loss of one of the epoch's first so many parts was no number.
+    fn still_a_number(&self, diverged: Option<Diverged>, parts: usize) -> Result<()> {
+        let Some(Diverged { loss, later }) = diverged else { return Ok(()) };
+        let part = parts.saturating_sub(1).saturating_sub(later as usize);
+        let step = part / self.recipe.accumulate;
+        let (epoch, lr) = (self.state.epoch + 1, self.learning_rate(step));
+        Err(Error::Diverged { loss, epoch, step: step + 1, lr })
     }
 
     /// Images of the next step: a batch, or what remains of the epoch.

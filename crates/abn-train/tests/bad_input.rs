@@ -51,6 +51,13 @@ fn a_label_that_is_no_class_is_named() {
 }
 
 #[test]
+fn bf16_without_a_gpu_is_refused() {
+    let lab = Lab::new();
+    refused(&lab, &["--precision", "bf16"], &["precision", "bf16", "--device cuda", "f32"]);
+    refused(&lab, &["--precision", "f16"], &["f16", "f32, tf32 or bf16"]);
+}
+
+#[test]
 fn an_unknown_model_gets_the_nearest_names() {
     let lab = Lab::new();
     fs::write(lab.path("r.toml"), "seed = 1\nmodel = \"resmet20\"\n").unwrap();

@@ -85,6 +85,10 @@ fn an_evaluation_tells_every_answer() {
     assert_eq!(matrix.lines().nth(1), Some(format!("t-shirt,{first}").as_str()), "{matrix}");
     lab.run(&eval).succeeds().says("top-5").says("taken for  0  1  2  3").says("ankle boot");
     lab.run(&["eval", "--checkpoint", "run", "--csv", "none/a.csv"]).fails_naming(&["none"]);
+    let precise = [&eval[..], &["--json", "--precision", "f32"]].concat();
+    let precise = lab.run(&precise).succeeds().stdout();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&precise).unwrap(), told);
+    lab.run(&[&eval[..], &["--precision", "bf16"]].concat()).fails_naming(&["bf16", "GPU"]);
 }
 
 #[test]

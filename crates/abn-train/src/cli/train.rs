@@ -7,7 +7,7 @@ use abn_backbones::Variant;
 use abn_core::{Mechanism, Preset};
 use abn_multitask::Form;
 use abn_train::parallel::{is_launched, stop_with_parent};
-use abn_train::{Progress, Recipe, Schedule, Summary, TrainOptions, train};
+use abn_train::{Precision, Progress, Recipe, Schedule, Summary, TrainOptions, train};
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -93,6 +93,9 @@ struct RecipeArgs {
     /// Of several processes: batch norm with the statistics of the whole batch [false]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sync_batch_norm: Option<bool>,
+    /// In what numbers the network computes: `f32`, `tf32` (f32 on the CPU) or, on a GPU, `bf16` [tf32]
+    #[arg(long)]
+    precision: Option<Precision>,
     /// Probability of dropout, in the families that have it [the family's]
     #[arg(long, allow_negative_numbers = true)]
     dropout: Option<f64>,
@@ -169,6 +172,7 @@ impl RecipeArgs {
         set(&mut recipe.ema_decay, self.ema_decay.map(Some));
         set(&mut recipe.bn_momentum, self.bn_momentum);
         set(&mut recipe.sync_batch_norm, self.sync_batch_norm);
+        set(&mut recipe.precision, self.precision);
         set(&mut recipe.dropout, self.dropout.map(Some));
         set(&mut recipe.augment, self.augment);
         if self.init.is_some() {

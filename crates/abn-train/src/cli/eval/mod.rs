@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use abn_data::Dataset;
-use abn_train::{AnyRun, ClassAccuracy, Confusion, Recipe, Run, evaluate, open_data};
+use abn_train::{AnyRun, ClassAccuracy, Confusion, Precision, Recipe, Run, evaluate, open_data};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
@@ -38,6 +38,10 @@ pub struct EvalArgs {
     /// Write the confusion matrix: a line for each class, a column for each answer
     #[arg(long, value_name = "FILE")]
     confusion: Option<PathBuf>,
+    /// In what numbers the network computes: `f32`, `tf32` or, on a GPU, `bf16` [default: those that it was trained
+    /// in; on the CPU f32]
+    #[arg(long)]
+    precision: Option<Precision>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -68,7 +72,9 @@ impl EvalArgs {
         for file in [&self.csv, &self.confusion].into_iter().flatten() {
             must_have_a_folder(file)?;
         }
-        match AnyRun::open_on(&self.checkpoint, &device)? {
+        let run = AnyRun::open_on(&self.checkpoint, &device)?;
+        let trained = run.card().recipe.precision.or_f32(&device);
+        match run.in_precision(self.precision.unwrap_or(trained))? {
             AnyRun::Classes(run) => self.classes(run),
             AnyRun::Tasks(run) => self.tasks(run),
         }

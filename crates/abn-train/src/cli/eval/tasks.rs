@@ -50,7 +50,12 @@ impl EvalArgs {
         }
         // Both are known to be there before the first evaluation.
         let other = self.against.as_deref();
-        let other = other.map(|path| TaskRun::open_on(path, run.params.device())).transpose()?;
+        let open = |path| {
+            let other = TaskRun::open_on(path, run.params.device())?;
+            let trained = other.recipe.precision.or_f32(other.params.device());
+            other.in_precision(self.precision.unwrap_or(trained))
+        };
+        let other = other.map(open).transpose()?;
         let (dataset, test) = self.data(&run.recipe)?;
         if let Some(other) = &other {
             let second = || format!("--against {}", other.checkpoint.display());
