@@ -7,6 +7,8 @@
 //! weights. The table makes tiles independent of rows and borders: padding is a row of zeros that
 //! is shared by all pixels.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::finish::Finish;
@@ -54,6 +56,15 @@ impl Table {
     fn tiles(&self) -> usize {
         self.target.len().div_ceil(self.rows)
     }
+
+    /// Numbers of the source pixels that some tiles meet, and of those between them.
+    fn span(&self, tiles: Range<usize>) -> Range<usize> {
+        let step = self.taps * self.rows;
+        let met = self.source[tiles.start * step..tiles.end * step].iter().filter(|&&at| at >= 0);
+        let (first, last) =
+            met.fold((i32::MAX, -1), |(first, last), &at| (first.min(at), last.max(at)));
+        (first.min(last + 1) as usize)..(last + 1) as usize
+    }
 }
 
 /// One correlation over a batch.
@@ -81,7 +92,7 @@ pub(super) struct Correlation<'a, T> {
 struct Cut<'a, T> {
     work: &'a Correlation<'a, T>,
     zeros: Vec<T>,
-    /// Whether a task copies its group's channels of its images first.
+    /// Whether a task copies its group's channels of the pixels it meets first.
     gather: bool,
     /// Images of a task, and tasks that make the batch.
     images: usize,
@@ -98,8 +109,6 @@ struct Cut<'a, T> {
 const SOURCE_BYTES: usize = 192 << 10;
 /// Bytes between pixels from which on a group's channels are brought together.
 const GATHER_STEP: usize = 1 << 10;
-/// Bytes of an image's group that may be brought together: they stay in the L2 cache.
-const GATHER_BYTES: usize = 384 << 10;
 /// Multiply-adds below which a task is not worth another thread's attention.
 const SMALL_TASK: usize = 1 << 20;
 /// Tasks to aim for.
@@ -111,18 +120,16 @@ impl<'a, T: Element> Cut<'a, T> {
         let all_images = work.pixels.div_ceil(table.target.len());
         let (all_tiles, all_blocks) = (table.tiles(), weights.blocks.count());
         let pixel_bytes = weights.channels * size_of::<T>();
-        // A group's slice of a wide pixel wastes the cache's sets, unless its rows are brought
-        // together; and then a task has whole images.
-        let gather = work.groups > 1
-            && weights.taps > 1
-            && work.src_pixel * size_of::<T>() >= GATHER_STEP
-            && work.src_image * pixel_bytes <= GATHER_BYTES;
+        // A group's slices of wide pixels share few of the cache's sets, unless they are brought
+        // together.
+        let gather =
+            work.groups > 1 && weights.taps > 1 && work.src_pixel * size_of::<T>() >= GATHER_STEP;
         // Parts of an image if it is large, several images if they are small.
         let wanted = TASKS.div_ceil(work.groups);
         let image_bytes = work.src_image * pixel_bytes;
         let enough = all_tiles.div_ceil(wanted.div_ceil(all_images)).max(2);
         let fitting = (all_tiles * SOURCE_BYTES / image_bytes).max(2);
-        let tiles = if gather { all_tiles } else { fitting.min(enough).min(all_tiles) };
+        let tiles = fitting.min(enough).min(all_tiles);
         let per_image = all_tiles.div_ceil(tiles);
         let images = (SOURCE_BYTES / image_bytes).min(all_images / wanted).max(1);
         let per_batch = all_images.div_ceil(images);
@@ -166,13 +173,19 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
         let tiles = range * self.tiles..table.tiles().min((range + 1) * self.tiles);
         let from = &work.src[first * work.src_image * work.src_pixel + group * weights.channels..];
         let mut copy;
-        let (src, src_pixel) = if self.gather {
-            copy = Scratch::new(images.len() * work.src_image * weights.channels);
-            let pixels = from.chunks(work.src_pixel).zip(copy.chunks_exact_mut(weights.channels));
-            pixels.for_each(|(from, to)| to.copy_from_slice(&from[..weights.channels]));
-            (copy.as_ptr(), weights.channels)
+        let (src, src_image, src_pixel) = if self.gather {
+            let span = table.span(tiles.clone());
+            let channels = weights.channels;
+            copy = Scratch::new(images.len() * span.len() * channels);
+            for (image, to) in copy.chunks_exact_mut((span.len() * channels).max(1)).enumerate() {
+                let from = &from[(image * work.src_image + span.start) * work.src_pixel..];
+                let pixels = from.chunks(work.src_pixel).zip(to.chunks_exact_mut(channels));
+                pixels.for_each(|(from, to)| to.copy_from_slice(&from[..channels]));
+            }
+            // Where the image's pixel 0 would be.
+            (copy.as_ptr().wrapping_sub(span.start * channels), span.len(), channels)
         } else {
-            (from.as_ptr(), work.src_pixel)
+            (from.as_ptr(), work.src_image, work.src_pixel)
         };
         let blocks = part * self.blocks..weights.blocks.count().min((part + 1) * self.blocks);
         for b in blocks {
@@ -200,9 +213,7 @@ impl<T: Element> Kernel<T> for Cut<'_, T> {
                 };
                 for image in images.clone() {
                     let end = per_image.min(work.pixels - image * per_image);
-                    // SAFETY: the image and the chunk start inside the source.
-                    job.src =
-                        unsafe { src.add((image - first) * work.src_image * src_pixel + start) };
+                    job.src = src.wrapping_add((image - first) * src_image * src_pixel + start);
                     job.dst_at = image * work.dst_image * work.dst_pixel + column;
                     for tile in tiles.clone() {
                         if tile * MR >= end {
@@ -243,6 +254,37 @@ struct Job<'a, T> {
     columns: usize,
 }
 
+/// Channels of a round of the innermost loop.
+const ROUND: usize = 4;
+
+/// Adds `K` channels of the tile's pixels from channel `c` on, times their weights.
+///
+/// # Safety
+/// As [`tile_job`].
+#[inline(always)]
+unsafe fn add_channels<V: Vector, const MR: usize, const NV: usize, const K: usize>(
+    sums: &mut [[V; NV]; MR],
+    from: &[*const V::Elem; MR],
+    c: usize,
+    weights: *const V::Elem,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for k in 0..K {
+            let mut w = [V::splat(V::Elem::of(0.0)); NV];
+            for v in 0..NV {
+                w[v] = V::load(weights.add((k * NV + v) * V::LANES));
+            }
+            for i in 0..MR {
+                let x = V::splat(*from[i].add(c + k));
+                for v in 0..NV {
+                    sums[i][v] = x.mul_add(w[v], sums[i][v]);
+                }
+            }
+        }
+    }
+}
+
 /// # Safety
 /// All pointers of the job reach what its sizes say; the processor has `V`'s instructions.
 #[inline(always)]
@@ -262,20 +304,21 @@ unsafe fn tile_job<V: Vector, const MR: usize, const NV: usize>(job: &Job<'_, V:
             let mut from = [job.zeros; MR];
             for i in 0..MR {
                 let at = *table.add(i);
-                from[i] = if at < 0 { job.zeros } else { job.src.add(at as usize * job.src_pixel) };
+                from[i] = if at < 0 {
+                    job.zeros
+                } else {
+                    job.src.wrapping_add(at as usize * job.src_pixel)
+                };
             }
-            for c in 0..job.channels {
-                let mut w = [V::splat(V::Elem::of(0.0)); NV];
-                for v in 0..NV {
-                    w[v] = V::load(weights.add(v * V::LANES));
-                }
+            // Several channels to a round: so few rounds that the processor foresees the last.
+            let rounds = job.channels / ROUND * ROUND;
+            for c in (0..rounds).step_by(ROUND) {
+                add_channels::<V, MR, NV, ROUND>(&mut sums, &from, c, weights);
+                weights = weights.add(ROUND * NV * V::LANES);
+            }
+            for c in rounds..job.channels {
+                add_channels::<V, MR, NV, 1>(&mut sums, &from, c, weights);
                 weights = weights.add(NV * V::LANES);
-                for i in 0..MR {
-                    let x = V::splat(*from[i].add(c));
-                    for v in 0..NV {
-                        sums[i][v] = x.mul_add(w[v], sums[i][v]);
-                    }
-                }
             }
         }
         // A copy, so that only it is indexed by loops too large to unroll: the sums themselves must
