@@ -80,7 +80,8 @@ pub trait Lanes: Sized {
     type Portable: Vector<Elem = Self>;
 }
 
-/// Lanes as an array: two SSE or NEON registers, which the compiler fills by itself.
+/// Lanes as an array, which the compiler puts into registers by itself: one of SSE, whose 16 a tile soon
+/// fills, or two of NEON.
 #[derive(Clone, Copy)]
 pub struct Array<T, const N: usize>([T; N]);
 
@@ -234,12 +235,12 @@ mod x86 {
     impl Lanes for f32 {
         type Avx512 = __m512;
         type Avx2 = __m256;
-        type Portable = Array<f32, 8>;
+        type Portable = Array<f32, 4>;
     }
     impl Lanes for f64 {
         type Avx512 = __m512d;
         type Avx2 = __m256d;
-        type Portable = Array<f64, 4>;
+        type Portable = Array<f64, 2>;
     }
 }
 
