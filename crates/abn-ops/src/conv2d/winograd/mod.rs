@@ -29,9 +29,9 @@ const PLACES: usize = 16;
 const TILES: usize = 16;
 
 /// Channels of a group from which on, on both sides, the products outweigh the transforms: what fills a
-/// register tile in single precision, 16 with AVX2, 32 with AVX-512.
+/// register tile in single precision, 32 with AVX-512, 16 with AVX2; and 16 without.
 pub(super) fn channels() -> usize {
-    2 * tile_shape::<f32>().lanes
+    (2 * tile_shape::<f32>().lanes).max(16)
 }
 
 /// Whether a convolution is done this way.
