@@ -41,9 +41,12 @@ pub fn legend(measure: Measure) -> String {
     )
 }
 
-/// A difference in percentage points.
+/// A difference in percentage points; one that rounds to zero has a plus.
 pub fn signed(value: f64) -> String {
-    format!("{value:+.2}").replace('-', "−")
+    match format!("{value:+.2}").as_str() {
+        "-0.00" => "+0.00".to_owned(),
+        shown => shown.replace('-', "−"),
+    }
 }
 
 /// Where there is no number.
@@ -230,6 +233,9 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
+        let zeros = [-0.0, -0.004, 0.0, 0.004].map(signed);
+        assert!(zeros.iter().all(|shown| shown == "+0.00"), "{zeros:?}");
+        assert_eq!(signed(-0.006), "−0.01");
         assert_eq!(
             [999, 1_234, 5_000_000, 12_127_249_408].map(count),
             ["999", "1.2 k", "5.00 M", "12.13 G"]
