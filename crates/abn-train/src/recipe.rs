@@ -543,6 +543,7 @@ mod tests {
             warmup_epochs: 2,
             label_smoothing: 0.1,
             sync_batch_norm: true,
+            precision: Precision::Bf16,
             ..Recipe::default()
         };
         for recipe in [set.clone(), Recipe::default()] {
