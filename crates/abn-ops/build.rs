@@ -108,6 +108,14 @@ fn for_the_cpu(source: &Path, kernels: &Kernels) {
     // Without fusing products and sums that are written apart: a kernel's results are then those
     // of the operations as they stand.
     build.cpp(true).std("c++17").opt_level(2).flag("-ffp-contract=off").include(source);
+    // A product and a sum that are written as one are one instruction where this machine has it, with the same bits;
+    // otherwise a call, three times as slow.
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("fma")
+        && env::var("CARGO_CFG_TARGET_ARCH").unwrap() == "x86_64"
+    {
+        build.flag("-mfma");
+    }
     // Jumps between stacks are what fibers do.
     build.flag("-U_FORTIFY_SOURCE").flag("-Wno-unused-function").flag("-Wno-unknown-pragmas");
     build.file(source.join("cuda/emulator.cpp"));

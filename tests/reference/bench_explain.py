@@ -1,6 +1,6 @@
 """Grad-CAM of the `grad-cam` package (PyPI), for `cargo xtask bench explain --against-pytorch PYTHON`.
 
-    python bench_explain.py NETWORK --size S --batch N [--threads 2]
+    python bench_explain.py NETWORK --size S --batch N [--threads 2] [--device cpu|cuda]
 
 Reads lines from standard input as `bench_step.py` does. A step asks the package for the maps of a batch in one call, as its own
 documentation does: a class for each image, the last block as target layer; what it returns is scaled to 0 to 1 and
@@ -48,12 +48,14 @@ def main():
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
 
     model, layer = build(args.network)
-    images = torch.randn(args.batch, 3, args.size, args.size)
+    model.to(args.device)
+    images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     targets = [ClassifierOutputTarget(i * 37 % CLASSES) for i in range(args.batch)]
     with GradCAM(model.eval(), [layer]) as cam:
 
@@ -63,7 +65,7 @@ def main():
             assert maps.shape == (args.batch, args.size, args.size)
             return time.perf_counter() - start
 
-        worker.serve(args.network, step)
+        worker.serve(args.network, step, args.device)
 
 
 if __name__ == "__main__":

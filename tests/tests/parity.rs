@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use abn_tests::fixture::Fixture;
-use abn_tests::parity::{self, Report};
-use candle_core::DType;
+use abn_tests::parity::{self, Setup};
+use candle_core::{DType, Device};
 
 fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
@@ -19,12 +19,12 @@ fn run_all(folder: &Path) -> (usize, Vec<String>) {
     for fixture in Fixture::all(folder).expect("readable fixtures") {
         let name = &fixture.name;
         ran += 1;
-        match parity::run(&fixture, DType::F32, None) {
+        match parity::run(&fixture, &Setup::cpu(DType::F32), None) {
             Ok(report) => {
                 println!("{report}");
                 let outside = report.failures().map(|check| format!("{check:?}"));
                 let outside = outside.collect::<Vec<_>>().join(", ");
-                match is_rounding(&fixture, &report) {
+                match parity::is_rounding(&fixture, &report, &Device::Cpu) {
                     _ if outside.is_empty() => {}
                     Ok(double) => println!("{name}: rounding, not code: {outside}\n  {double}"),
                     Err(double) => failures.push(format!("{name}: {outside}\n  {double}")),
@@ -34,28 +34,6 @@ fn run_all(folder: &Path) -> (usize, Vec<String>) {
         }
     }
     (ran, failures)
-}
-
-/// What double precision must agree to: the fixtures' tensors are stored as float32.
-const DOUBLE: f64 = 1e-6;
-
-/// Whether what is out of bounds in single precision is rounding: an input of a ReLU so close to
-/// zero that it falls on the other side changes gradients by far more than rounding itself, and
-/// ten times what PyTorch happened to see does not bound that. Then the forward passes, which have
-/// no such jump, are within bounds, and *everything* agrees in double precision, far more closely
-/// than any bound in single precision asks for. `Ok` says so, `Err` what speaks against it.
-fn is_rounding(fixture: &Fixture, single: &Report) -> Result<String, String> {
-    if single.failures().next().is_none() {
-        return Ok(String::new());
-    }
-    if let Some(forward) = single.failures().find(|check| check.is_of_a_forward_pass()) {
-        return Err(format!("{} has no jump that could explain it", forward.what));
-    }
-    match parity::run(fixture, DType::F64, Some(DOUBLE)) {
-        Ok(double) if double.failures().next().is_none() => Ok(format!("in float64 {double}")),
-        Ok(double) => Err(format!("nor is float64 within bounds: {double}")),
-        Err(error) => Err(format!("in float64: {error:#}")),
-    }
 }
 
 #[test]
@@ -84,7 +62,7 @@ fn parity_in_double_precision() {
         "mtabn_chainer_resnet18_2_5_3",
     ] {
         let fixture = Fixture::read(&committed().join(name).with_extension("json")).unwrap();
-        let report = parity::run(&fixture, DType::F64, Some(1e-7)).unwrap();
+        let report = parity::run(&fixture, &Setup::cpu(DType::F64), Some(1e-7)).unwrap();
         println!("float64 {report}");
         let failures: Vec<_> = report.failures().collect();
         assert!(failures.is_empty(), "{name} in double precision: {failures:?}");

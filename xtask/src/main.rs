@@ -1,9 +1,10 @@
-//! `cargo xtask …`: tables, figures, datasets and benches. Glue only; no algorithm lives here.
+//! `cargo xtask …`: tables, figures, datasets, benches, the check on a GPU. Glue only; no algorithm lives here.
 
 mod bench;
 mod embed;
 mod fetch;
 mod figures;
+mod gpu_check;
 mod regress;
 mod synthesize;
 mod tables;
@@ -23,6 +24,8 @@ enum Command {
     Bench(bench::Args),
     EmbedFashionMnist(embed::Args),
     Fetch(fetch::Args),
+    GpuCheck(gpu_check::Args),
+    GpuCheckPart(gpu_check::part::Args),
     Regress(regress::Args),
     Synthesize(synthesize::Args),
     #[command(name = "reproduce-figures")]
@@ -82,6 +85,8 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::EmbedFashionMnist(args) => embed::run(&args),
         Command::Fetch(args) => fetch::run(&args),
+        Command::GpuCheck(args) => gpu_check::run(&args),
+        Command::GpuCheckPart(args) => gpu_check::part::run(&args),
         Command::Regress(args) => regress::run(&args),
         Command::Synthesize(args) => synthesize::run(&args),
         Command::ReproduceFigures(args) => figures::run(&args),

@@ -44,3 +44,16 @@ pub(crate) fn is_gpu(_device: &Device) -> bool {
     #[cfg(not(gpu))]
     false
 }
+
+/// The most memory that this process has taken from a GPU for tensors, workspaces and graphs, in bytes; without
+/// what driver and libraries take for themselves. `None` on the CPU.
+///
+/// # Errors
+/// If the driver does not say.
+pub fn peak_memory(device: &Device) -> Result<Option<u64>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => Ok(Some(crate::cuda::peak_memory(device)?)),
+        _ => Ok(None),
+    }
+}

@@ -45,7 +45,7 @@ pub use batch_norm::{BatchNorm, batch_norm, batch_norm_parts};
 pub use concat::concat;
 pub use conv2d::{Conv2d, Conv2dConfig, conv2d, conv2d_batch_norm};
 pub use cost::{count_multiply_adds, zeros_without_memory};
-pub use device::{cuda_device, has_kernels};
+pub use device::{cuda_device, has_kernels, peak_memory};
 pub use dropout::{dropout, dropout_parts};
 pub use elementwise::{add, relu, sigmoid};
 pub use ema::{ema_step, ema_step_all};

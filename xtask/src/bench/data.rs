@@ -10,6 +10,7 @@ use abn_data::{
     Dataset, Fit, FolderDataset, Loader, LoaderConfig, MemoryDataset, Normalisation, Transform,
 };
 use anyhow::{Context, Result};
+use candle_core::Device;
 use serde::Serialize;
 
 use super::photos;
@@ -101,11 +102,8 @@ pub fn run(args: &Args) -> Result<()> {
 fn augmentation(args: &Args) -> Result<Augmentation> {
     let data = cifar_sized()?;
     let transform = Transform::standard(Fit::Pad, 32, Normalisation::CIFAR);
-    let mut trainer = Trainer::new(
-        "resnet20",
-        Variant::Baseline,
-        Batch { images: CIFAR_BATCH, size: 32, classes: 100 },
-    )?;
+    let batch = Batch { images: CIFAR_BATCH, size: 32, classes: 100 };
+    let mut trainer = Trainer::new("resnet20", Variant::Baseline, batch, &Device::Cpu)?;
     trainer.step()?;
     epoch(&data, transform, CIFAR_BATCH, 0)?;
     let (mut epoch_seconds, mut step_seconds) = (Vec::new(), Vec::new());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use abn_train::DeviceChoice;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
@@ -40,6 +41,10 @@ pub struct Args {
     /// Threads of each side
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+
+    /// Where to compute, on both sides: `cpu`, `cuda` or `cuda:N`
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
 }
 
 #[derive(Serialize)]
@@ -185,12 +190,13 @@ fn package_command(python: &Path, args: &Args, what: (&str, usize, usize)) -> Co
 
 fn size_and_threads(command: &mut Command, args: &Args, (_, size, batch): (&str, usize, usize)) {
     command.args(["--size", &size.to_string(), "--batch", &batch.to_string()]);
-    command.args(["--threads", &args.threads.to_string()]);
+    command.args(["--threads", &args.threads.to_string(), "--device", &args.device.to_string()]);
 }
 
 #[cfg(test)]
 mod tests {
     use abn_backbones::Variant;
+    use candle_core::Device;
 
     use super::*;
     use crate::bench::step::{Batch, Trainer};
@@ -205,8 +211,8 @@ mod tests {
     #[test]
     fn every_map_of_the_bench_can_be_made() {
         let batch = Batch { images: 2, size: 32, classes: 5 };
-        let mut abn = Trainer::new("resnet8", Variant::Abn, batch).unwrap();
-        let mut plain = Trainer::new("resnet8", Variant::Baseline, batch).unwrap();
+        let trainer = |variant| Trainer::new("resnet8", variant, batch, &Device::Cpu).unwrap();
+        let (mut abn, mut plain) = (trainer(Variant::Abn), trainer(Variant::Baseline));
         for pass in [Pass::Forward, Pass::Attention, Pass::GradCam] {
             assert!(abn.pass(pass).unwrap() > 0.0, "{pass:?}");
         }

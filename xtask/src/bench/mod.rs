@@ -4,9 +4,10 @@ mod data;
 mod explain;
 mod multitask;
 mod photos;
+pub mod precision;
 pub mod step;
-mod versus;
-mod worker;
+pub mod versus;
+pub mod worker;
 
 use anyhow::Result;
 

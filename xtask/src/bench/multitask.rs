@@ -10,12 +10,13 @@ use std::time::Instant;
 use abn_core::{Mode, ParamStore};
 use abn_multitask::{BuildOptions, Form, MultiTask, Task, Variant};
 use abn_ops::Tracked;
+use abn_train::DeviceChoice;
 use anyhow::{Context, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 
-use super::step::{SGD, serve, some_images, with_velocities};
+use super::step::{serve, some_images, update, with_velocities};
 use super::versus::median;
 use super::worker::Worker;
 
@@ -62,6 +63,14 @@ struct Problem {
     /// Threads
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+    /// Where to compute: `cpu`, `cuda` or `cuda:N`
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    #[serde(serialize_with = "as_text")]
+    device: DeviceChoice,
+}
+
+fn as_text<S: serde::Serializer>(value: &DeviceChoice, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
 }
 
 /// Take multi-task steps as standard input asks; started by `bench multitask`
@@ -132,8 +141,8 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(problem: &Problem, way: Way) -> Result<Self> {
-        let store = ParamStore::new(0, DType::F32, Device::Cpu);
+    fn new(problem: &Problem, way: Way, device: &Device) -> Result<Self> {
+        let store = ParamStore::new(0, DType::F32, device.clone());
         let mut config = problem.form.parse::<Form>()?.config();
         config.tasks_per_pass = match way {
             Way::Loop => Some(NonZeroUsize::MIN),
@@ -147,7 +156,7 @@ impl Trainer {
         let model = abn_multitask::build(&spec, &tasks, &options, store.var_builder())?;
         let labels = (0..batch * count).map(|i| (i * 37 / 5 % 2) as u32);
         let labels = Tensor::from_iter(labels, &Device::Cpu)?.reshape((batch, count))?;
-        let images = Tracked::constant(some_images(batch, problem.size.into())?);
+        let images = Tracked::constant(some_images(batch, problem.size.into(), device)?);
         let parameters = with_velocities(&store)?;
         Ok(Self { model, way, store, parameters, images, labels, steps: 0 })
     }
@@ -172,19 +181,16 @@ impl Trainer {
     fn step(&mut self) -> Result<f64> {
         let start = Instant::now();
         let (_, gradients) = self.gradients()?;
-        for (parameter, velocity) in &self.parameters {
-            if let Some(gradient) = gradients.get(parameter) {
-                abn_ops::sgd_step(parameter, velocity, gradient, &SGD, self.steps == 0)?;
-            }
-        }
+        update(&self.parameters, &gradients, self.steps == 0)?;
         self.steps += 1;
         Ok(start.elapsed().as_secs_f64())
     }
 }
 
 pub fn work(args: &WorkerArgs) -> Result<()> {
-    serve(&args.way.to_string(), args.problem.threads.into(), || {
-        let mut trainer = Trainer::new(&args.problem, args.way)?;
+    let device = args.problem.device.open(0)?;
+    serve(&args.way.to_string(), args.problem.threads.into(), &device, || {
+        let mut trainer = Trainer::new(&args.problem, args.way, &device)?;
         Ok(move || trainer.step())
     })
 }
@@ -211,9 +217,9 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let Problem { network, form, tasks, batch, size, threads } = &args.problem;
+    let Problem { network, form, tasks, batch, size, threads, device } = &args.problem;
     println!(
-        "{network}, {form}, {tasks} tasks, batch {batch}, {size}x{size}, {threads} threads: \
+        "{network}, {form}, {tasks} tasks, batch {batch}, {size}x{size}, {device}, {threads} threads: \
          forward, both losses, backward, SGD"
     );
     let mut workers = Vec::new();
@@ -237,7 +243,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     let mut rows = Vec::new();
     for (way, (worker, seconds)) in args.ways.iter().zip(workers) {
-        let (median_seconds, peak_rss_bytes) = (median(&seconds), worker.quit()?);
+        let (median_seconds, peak_rss_bytes) = (median(&seconds), worker.quit()?.peak_rss_bytes);
         let ratio = the_loop.map(|the_loop| the_loop / median_seconds);
         println!(
             "{way:>14}  {median_seconds:>10.3}  {:>12}  {:>10}",
@@ -261,7 +267,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn command(problem: &Problem, way: Way) -> Result<Command> {
-    let Problem { network, form, tasks, batch, size, threads } = problem;
+    let Problem { network, form, tasks, batch, size, threads, device } = problem;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bench", "multitask-worker", "--network", network, "--form", form]);
     for (name, value) in
@@ -269,15 +275,16 @@ fn command(problem: &Problem, way: Way) -> Result<Command> {
     {
         command.args([name, &value.to_string()]);
     }
-    command.args(["--way", &way.to_string()]);
+    command.args(["--way", &way.to_string(), "--device", &device.to_string()]);
     Ok(command)
 }
 
 /// How far one pass is from the loop: the loss, and the worst parameter's gradient.
 fn differences(problem: &Problem) -> Result<(f64, f64)> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(problem.threads.into()).build()?;
+    let device = problem.device.open(0)?;
     let first = |way| -> Result<_> {
-        let trainer = Trainer::new(problem, way)?;
+        let trainer = Trainer::new(problem, way, &device)?;
         let (loss, gradients) = pool.install(|| trainer.gradients())?;
         let gradient = |(name, var): (String, Var)| {
             let gradient = gradients.get(&var).with_context(|| format!("no gradient of {name}"))?;
@@ -320,6 +327,7 @@ mod tests {
             batch: 4,
             size: 32,
             threads: 2,
+            device: DeviceChoice::Cpu,
         };
         let (loss, gradient) = differences(&problem).unwrap();
         assert!(loss <= 1e-5 && gradient <= 1e-5, "{loss:e} {gradient:e}");

@@ -10,10 +10,14 @@ use abn_backbones::{BuildOptions, Variant};
 use abn_core::{Classifier, Mode, ParamStore};
 use abn_explain::{Attention, Explain, GradCam, resize};
 use abn_ops::{PackedWeights, SgdConfig, Tracked, no_grad};
+use abn_train::DeviceChoice;
 use anyhow::{Context, Result, bail};
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 use serde_json::json;
+
+use super::precision::Precision;
 
 pub(super) const SGD: SgdConfig =
     SgdConfig { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
@@ -32,6 +36,10 @@ pub struct Args {
     /// Side of the images.
     #[arg(long, default_value_t = 32)]
     size: usize,
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    #[arg(long, default_value = "tf32")]
+    precision: Precision,
 }
 
 /// What a step is.
@@ -68,20 +76,35 @@ impl Pass {
 pub fn run(args: &Args) -> Result<()> {
     let batch = Batch { images: args.batch, size: args.size, classes: 100 };
     let variant = if args.pass == Pass::GradCam { Variant::Baseline } else { Variant::Abn };
-    serve(&args.network, args.threads, || {
-        let mut trainer = Trainer::new(&args.network, variant, batch)?;
+    let device = args.device.open(0)?;
+    args.precision.choose();
+    serve(&args.network, args.threads, &device, || {
+        let mut trainer = Trainer::new(&args.network, variant, batch, &device)?;
+        trainer.images = trainer.images.to_dtype(args.precision.of_maps())?;
         Ok(move || trainer.pass(args.pass))
     })
 }
 
-/// Takes steps on so many threads as standard input asks; each gives its seconds.
+/// Takes steps on so many threads as standard input asks. On the CPU each gives its seconds; a GPU is
+/// waited for after the last of them only, as in training, and they share what it took.
 pub(super) fn serve<S: FnMut() -> Result<f64> + Send>(
     what: &str,
     threads: usize,
+    device: &Device,
     start: impl FnOnce() -> Result<S>,
 ) -> Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let mut step = start()?;
+    let mut steps = |count: usize| -> Result<Vec<f64>> {
+        if device.is_cpu() {
+            return (0..count).map(|_| step()).collect();
+        }
+        device.synchronize()?;
+        let start = Instant::now();
+        (0..count).try_for_each(|_| step().map(drop))?;
+        device.synchronize()?;
+        Ok(vec![start.elapsed().as_secs_f64() / count as f64; count.min(1)])
+    };
     let mut output = std::io::stdout().lock();
     writeln!(output, "{}", json!({ "ready": what }))?;
     for line in std::io::stdin().lock().lines() {
@@ -90,14 +113,15 @@ pub(super) fn serve<S: FnMut() -> Result<f64> + Send>(
             ["quit"] => break,
             ["step", count] => {
                 let count: usize = count.parse()?;
-                let seconds =
-                    abn_ops::in_pool(|| (0..count).map(|_| step()).collect::<Result<Vec<f64>>>())?;
+                let seconds = abn_ops::in_pool(|| steps(count))?;
                 writeln!(output, "{}", json!({ "seconds": seconds }))?;
             }
             _ => bail!("expected `step N` or `quit`, got {line:?}"),
         }
     }
-    writeln!(output, "{}", json!({ "peak_rss_bytes": peak_rss()? }))?;
+    let device = abn_ops::peak_memory(device)?;
+    let ended = json!({ "peak_rss_bytes": peak_rss()?, "peak_device_bytes": device });
+    writeln!(output, "{ended}")?;
     Ok(())
 }
 
@@ -127,12 +151,12 @@ pub struct Trainer {
 
 impl Trainer {
     /// A network with initial weights.
-    pub fn new(network: &str, variant: Variant, batch: Batch) -> Result<Self> {
+    pub fn new(network: &str, variant: Variant, batch: Batch, device: &Device) -> Result<Self> {
         let Batch { images: count, size, classes } = batch;
-        let store = ParamStore::new(0, DType::F32, Device::Cpu);
+        let store = ParamStore::new(0, DType::F32, device.clone());
         let options = BuildOptions::new(classes);
         let model = abn_backbones::find(network)?.build(variant, &options, store.var_builder())?;
-        let (parameters, images) = (with_velocities(&store)?, some_images(count, size)?);
+        let (parameters, images) = (with_velocities(&store)?, some_images(count, size, device)?);
         let classes: Vec<_> = (0..count).map(|i| (i * 37 % classes) as u32).collect();
         let labels = Tensor::from_slice(&classes, count, &Device::Cpu)?;
         let packed = PackedWeights::new();
@@ -192,12 +216,7 @@ impl Trainer {
         let loss = abn_core::loss(&output, &self.labels)?.total;
         drop(output);
         let gradients = loss.backward()?;
-        for (parameter, velocity) in &self.parameters {
-            // A parameter without part in the loss has no gradient, and PyTorch's SGD passes it over.
-            if let Some(gradient) = gradients.get(parameter) {
-                abn_ops::sgd_step(parameter, velocity, gradient, &SGD, self.steps == 0)?;
-            }
-        }
+        update(&self.parameters, &gradients, self.steps == 0)?;
         self.steps += 1;
         Ok(start.elapsed().as_secs_f64())
     }
@@ -212,10 +231,22 @@ pub(super) fn with_velocities(store: &ParamStore) -> Result<Vec<(Var, Tensor)>> 
     store.parameters().into_iter().map(with_velocity).collect()
 }
 
+/// SGD over all parameters. One without part in the loss has no gradient, and is passed over as by PyTorch.
+pub(super) fn update(
+    parameters: &[(Var, Tensor)],
+    gradients: &GradStore,
+    first: bool,
+) -> Result<()> {
+    let step = |(parameter, velocity)| Some((parameter, velocity, gradients.get(parameter)?));
+    let steps: Vec<_> =
+        parameters.iter().map(|(p, v)| (p.as_tensor(), v)).filter_map(step).collect();
+    Ok(abn_ops::sgd_step_all(&steps, &SGD, first)?)
+}
+
 /// Any images will do, as long as they differ.
-pub(super) fn some_images(count: usize, size: usize) -> Result<Tensor> {
+pub(super) fn some_images(count: usize, size: usize, device: &Device) -> Result<Tensor> {
     let values = (0..count * 3 * size * size).map(|i| (i as f32 * 0.7123).sin() * 1.5);
-    Ok(Tensor::from_iter(values, &Device::Cpu)?.reshape((count, 3, size, size))?)
+    Ok(Tensor::from_iter(values, device)?.reshape((count, 3, size, size))?)
 }
 
 /// The most memory this process has held, in bytes; `None` where the system does not say.

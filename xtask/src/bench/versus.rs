@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use abn_train::DeviceChoice;
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::step::Pass;
-use super::worker::Worker;
+use super::worker::{Peak, Worker};
 
 /// Networks and the batch they are trained with here. What each is: ABN for 100 classes at 32×32.
 const NETWORKS: [(&str, usize); 4] =
@@ -48,6 +49,10 @@ pub struct Args {
     /// Threads of each side
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+
+    /// Where to compute, on both sides: `cpu`, `cuda` or `cuda:N`
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
 }
 
 #[derive(Serialize)]
@@ -78,11 +83,12 @@ struct Row {
 }
 
 /// What a worker measured.
-#[derive(Serialize)]
-pub(super) struct Side {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Side {
     pub median_seconds: f64,
     pub images_per_second: f64,
-    pub peak_rss_bytes: Option<u64>,
+    #[serde(flatten)]
+    pub peak: Peak,
     pub seconds: Vec<f64>,
 }
 
@@ -219,6 +225,7 @@ fn our_command(args: &Args, pass: Pass, network: &str, batch: usize) -> Result<C
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bench", "worker", network, "--pass", pass.name()]);
     command.args(["--batch", &batch.to_string(), "--threads", &args.threads.to_string()]);
+    command.args(["--device", &args.device.to_string()]);
     Ok(command)
 }
 
@@ -234,15 +241,16 @@ fn pytorch_command(
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/reference/bench_step.py"));
     command.args([network, "--pass", pass.name()]);
     command.args(["--batch", &batch.to_string(), "--threads", &args.threads.to_string()]);
+    command.args(["--device", &args.device.to_string()]);
     command.args(compile.then_some("--compile"));
     command
 }
 
 impl Side {
-    pub fn new(seconds: Vec<f64>, batch: usize, peak_rss_bytes: Option<u64>) -> Self {
+    pub fn new(seconds: Vec<f64>, batch: usize, peak: Peak) -> Self {
         let median_seconds = median(&seconds);
         let images_per_second = batch as f64 / median_seconds;
-        Self { median_seconds, images_per_second, peak_rss_bytes, seconds }
+        Self { median_seconds, images_per_second, peak, seconds }
     }
 }
 
@@ -253,10 +261,10 @@ pub(super) fn median(seconds: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
-/// Images per second, and peak memory.
+/// Images per second, and peak memory: of the GPU where one computed.
 pub(super) fn describe(side: &Side) -> String {
     let speed = format!("{:.1} images/s", side.images_per_second);
-    match side.peak_rss_bytes {
+    match side.peak.peak_device_bytes.or(side.peak.peak_rss_bytes) {
         Some(bytes) => format!("{speed}, {:.0} MiB", bytes as f64 / MEBIBYTE),
         None => speed,
     }

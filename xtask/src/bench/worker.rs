@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// What a worker says when it has built its network.
 #[derive(Deserialize)]
@@ -19,9 +19,14 @@ struct Steps {
     seconds: Vec<f64>,
 }
 
-#[derive(Deserialize)]
-struct Ended {
-    peak_rss_bytes: Option<u64>,
+/// The most memory a worker has held, where known.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Peak {
+    /// Of the process.
+    pub peak_rss_bytes: Option<u64>,
+    /// Of the GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_device_bytes: Option<u64>,
 }
 
 /// A running worker; killed when dropped.
@@ -55,11 +60,10 @@ impl Worker {
         Ok(seconds)
     }
 
-    /// Ends the worker; its peak memory, where known.
-    pub fn quit(mut self) -> Result<Option<u64>> {
+    /// Ends the worker; its peak memory.
+    pub fn quit(mut self) -> Result<Peak> {
         writeln!(self.input, "quit")?;
-        let Ended { peak_rss_bytes } = self.answer()?;
-        Ok(peak_rss_bytes)
+        self.answer()
     }
 
     fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {

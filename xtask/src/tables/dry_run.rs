@@ -73,7 +73,7 @@ fn images_per_second(recipe: &Recipe, classes: usize, pixels: usize) -> Result<f
     let size = (pixels as f64).sqrt().round() as usize;
     let images = (PIXELS / pixels).max(LEAST);
     let batch = Batch { images, size, classes };
-    let mut trainer = Trainer::new(&recipe.model, recipe.variant, batch)?;
+    let mut trainer = Trainer::new(&recipe.model, recipe.variant, batch, &Device::Cpu)?;
     trainer.step()?; // the first one fills caches and allocates
     let mut best = f64::INFINITY;
     for _ in 0..STEPS {

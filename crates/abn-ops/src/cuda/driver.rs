@@ -43,6 +43,24 @@ pub(crate) fn open(ordinal: usize) -> candle_core::Result<Device> {
     Ok(Device::Cuda(device))
 }
 
+/// The most bytes that the device's pool has held, and captured graphs beside it.
+pub(crate) fn peak_memory(device: &CudaDevice) -> candle_core::Result<u64> {
+    let stream = device.cuda_stream();
+    let this = stream.context().cu_device();
+    stream.context().bind_to_thread().w()?;
+    let (mut pool, mut graphs) = (0u64, 0u64);
+    // SAFETY: the pool is the device's own, and both attributes are 64-bit numbers.
+    unsafe {
+        let of = result::device::get_default_mem_pool(this).w()?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH;
+        result::mem_pool::get_attribute(of, attribute, std::ptr::from_mut(&mut pool).cast()).w()?;
+        let attribute = sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH;
+        let to = std::ptr::from_mut(&mut graphs).cast();
+        sys::cuDeviceGetGraphMemAttribute(this, attribute, to).result().w()?;
+    }
+    Ok(pool + graphs)
+}
+
 /// Memory that is no tensor's.
 pub(crate) struct Buffer {
     // Freed with it.

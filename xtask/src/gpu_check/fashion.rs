@@ -1,0 +1,259 @@
+//! Whole runs: ABN ResNet-20 and its baseline on the full Fashion-MNIST, beside PyTorch's.
+
+use std::path::{Path, PathBuf};
+
+use abn_backbones::Variant;
+use abn_data::idx;
+use abn_train::{Recipe, Summary};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::device::Target;
+use super::outcome::{Line, Outcome, Table};
+use super::part::{self, Trained};
+use super::{Check, files};
+use crate::bench::precision::Precision;
+
+const RECIPE: &str = include_str!("../../../recipes/fashion-mnist-resnet20.toml");
+const SEEDS: [u64; 3] = [0, 1, 2];
+
+/// What `train_reference.py` says of a run.
+#[derive(Clone, Serialize, Deserialize)]
+struct Reference {
+    torch: String,
+    test_error: f64,
+    /// Of training alone.
+    seconds: f64,
+    images_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Row {
+    variant: String,
+    seed: u64,
+    abn: Summary,
+    peak_device_bytes: Option<u64>,
+    pytorch: Option<Reference>,
+}
+
+/// How much of it.
+struct Extent {
+    recipe: Recipe,
+    /// Training and test images, if not all.
+    images: Option<(usize, usize)>,
+    /// Depth of the ResNet.
+    depth: usize,
+    seeds: &'static [u64],
+}
+
+impl Extent {
+    fn of(check: &Check) -> Result<Self> {
+        let recipe = Recipe::parse(RECIPE, Path::new("recipes/fashion-mnist-resnet20.toml"))?;
+        let whole = Self { recipe, images: None, depth: 20, seeds: &SEEDS };
+        let short = |images, depth, batch_size| Self {
+            recipe: Recipe {
+                model: format!("resnet{depth}"),
+                epochs: 2,
+                milestones: vec![1],
+                batch_size,
+                ..whole.recipe.clone()
+            },
+            images: Some(images),
+            depth,
+            seeds: &SEEDS[..1],
+        };
+        Ok(match (check.target(), check.args.quick) {
+            (Target::Emulated, _) => short((32, 16), 8, 16),
+            (_, true) => short((6000, 1000), 20, 128),
+            (_, false) => whole,
+        })
+    }
+}
+
+/// Trains what is not there yet: finished runs in the folder for results are taken as they are.
+///
+/// # Errors
+/// If the data are not there, or a run fails.
+pub fn run(check: &Check) -> Result<Vec<Outcome>> {
+    let data = check.args.fashion_mnist.as_deref().context("--fashion-mnist names the data")?;
+    let extent = Extent::of(check)?;
+    let folder = check.args.out.join("fashion-mnist");
+    std::fs::create_dir_all(&folder)?;
+    let data = match extent.images {
+        None => data.canonicalize().with_context(|| data.display().to_string())?,
+        Some(images) => first_of(data, images, &folder.join("data"))?,
+    };
+    let mut rows = Vec::new();
+    for variant in [Variant::Abn, Variant::Baseline] {
+        for &seed in extent.seeds {
+            let recipe =
+                Recipe { variant, seed, data_dir: Some(data.clone()), ..extent.recipe.clone() };
+            let row = both(check, &recipe, &extent, &folder)?;
+            println!("  {}", in_words(&row));
+            rows.push(row);
+        }
+    }
+    let (lines, table) = (lines(&rows, &extent), table(&rows));
+    let figures = json!({ "epochs": extent.recipe.epochs, "runs": rows });
+    Ok(vec![Outcome { table: Some(table), ..Outcome::new("Fashion-MNIST", lines, figures) }])
+}
+
+/// A run here, and in PyTorch if there is one.
+fn both(check: &Check, recipe: &Recipe, extent: &Extent, folder: &Path) -> Result<Row> {
+    let variant = recipe.variant.to_string();
+    let name = format!("{}-{variant}-{}", recipe.model, recipe.seed);
+    let file = folder.join(format!("{name}.toml"));
+    std::fs::write(&file, recipe.to_toml())?;
+    let mut command = part::command(check.target(), "train")?;
+    command.arg(&file).arg("--out").arg(folder.join(&name));
+    command.args(["--device", check.target().within(), "--precision", Precision::Tf32.name()]);
+    let trained: Trained = part::ask(command).with_context(|| format!("the run {name}"))?;
+    let python = check.args.against_pytorch.as_deref();
+    let pytorch =
+        python.map(|python| reference(check, python, recipe, extent, folder)).transpose()?;
+    let Trained { summary: abn, peak_device_bytes, .. } = trained;
+    Ok(Row { variant, seed: recipe.seed, abn, peak_device_bytes, pytorch })
+}
+
+/// The same run in PyTorch, unless it is there.
+fn reference(
+    check: &Check,
+    python: &Path,
+    recipe: &Recipe,
+    extent: &Extent,
+    folder: &Path,
+) -> Result<Reference> {
+    let name = format!("pytorch-{}-{}-{}.json", recipe.model, recipe.variant, recipe.seed);
+    let result = folder.join(name);
+    if !result.exists() {
+        let mut command = check.target().command(python);
+        command.arg(files::find(files::REFERENCE, "tests/reference")?.join("train_reference.py"));
+        command.args([
+            "--variant",
+            &recipe.variant.to_string(),
+            "--seeds",
+            &recipe.seed.to_string(),
+        ]);
+        command.args(["--device", check.target().within(), "--depth", &extent.depth.to_string()]);
+        command.args([
+            "--epochs",
+            &recipe.epochs.to_string(),
+            "--batch",
+            &recipe.batch_size.to_string(),
+        ]);
+        command.arg("--milestones").args(recipe.milestones.iter().map(usize::to_string));
+        command.arg("--data").arg(recipe.data_dir.as_deref().context("the data have a folder")?);
+        command.arg("--json").arg(&result);
+        let status = command.stdout(std::io::stderr()).status();
+        let status = status.with_context(|| format!("cannot start {}", python.display()))?;
+        if !status.success() {
+            bail!("train_reference.py ended with {status}; its own message is above");
+        }
+    }
+    let text = std::fs::read_to_string(&result).with_context(|| result.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| result.display().to_string())
+}
+
+/// The first images of both sets, as files of the same format in a folder.
+fn first_of(data: &Path, (train, test): (usize, usize), to: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(to)?;
+    for (set, count) in [("train", train), ("t10k", test)] {
+        let plain = |kind: &str| data.join(format!("{set}-{kind}-ubyte"));
+        let there = |path: PathBuf| if path.exists() { path } else { path.with_extension("gz") };
+        let images = idx::read_images(&there(plain("images-idx3")))?;
+        let labels = idx::read_labels(&there(plain("labels-idx1")), 10)?;
+        let count = count.min(images.count).min(labels.len());
+        let (rows, columns) = (images.rows, images.columns);
+        let pixels = &images.pixels[..count * rows * columns];
+        let images = idx::encode(&[count, rows, columns], pixels)?;
+        std::fs::write(to.join(format!("{set}-images-idx3-ubyte")), images)?;
+        let labels = idx::encode(&[count], &labels[..count])?;
+        std::fs::write(to.join(format!("{set}-labels-idx1-ubyte")), labels)?;
+    }
+    Ok(to.canonicalize()?)
+}
+
+fn in_words(row: &Row) -> String {
+    let Row { variant, seed, abn, pytorch, .. } = row;
+    let theirs = pytorch.as_ref().map_or(String::new(), |theirs| {
+        format!("; PyTorch {:.2} %, {:.0} images/s", theirs.test_error, theirs.images_per_second)
+    });
+    format!(
+        "{variant}, seed {seed}: test error {:.2} %, {:.0} images/s, {:.0} s{theirs}",
+        abn.test_error, abn.images_per_second, abn.seconds
+    )
+}
+
+/// Means over the seeds.
+fn lines(rows: &[Row], extent: &Extent) -> Vec<Line> {
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let of = |variant: Variant| -> Option<Line> {
+        let name = variant.to_string();
+        let rows: Vec<_> = rows.iter().filter(|row| row.variant == name).collect();
+        let ours = mean(rows.iter().map(|row| row.abn.test_error).collect());
+        let theirs: Option<Vec<f64>> =
+            rows.iter().map(|row| Some(row.pytorch.as_ref()?.test_error)).collect();
+        let theirs =
+            theirs.map_or(String::new(), |errors| format!(", PyTorch {:.2} %", mean(errors)));
+        let what = format!(
+            "{} {name}, {} epochs, mean test error of {} seeds",
+            extent.recipe.model,
+            extent.recipe.epochs,
+            rows.len()
+        );
+        (!rows.is_empty()).then(|| Line::told(what, format!("{ours:.2} %{theirs}")))
+    };
+    [Variant::Abn, Variant::Baseline].into_iter().filter_map(of).collect()
+}
+
+fn table(rows: &[Row]) -> Table {
+    let columns = [
+        "run",
+        "test error %:",
+        "training images/s:",
+        "s, with evaluations:",
+        "PyTorch: test error %:",
+        "training images/s:",
+        "s of training:",
+    ];
+    let cells = |row: &Row| {
+        let mut cells = vec![
+            format!("{}, seed {}", row.variant, row.seed),
+            format!("{:.2}", row.abn.test_error),
+            format!("{:.0}", row.abn.images_per_second),
+            format!("{:.0}", row.abn.seconds),
+        ];
+        cells.extend(match &row.pytorch {
+            None => ["-", "-", "-"].map(str::to_owned),
+            Some(theirs) => [
+                format!("{:.2}", theirs.test_error),
+                format!("{:.0}", theirs.images_per_second),
+                format!("{:.0}", theirs.seconds),
+            ],
+        });
+        cells
+    };
+    Table { columns: columns.map(str::to_owned).into(), rows: rows.iter().map(cells).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_is_the_one_that_is_told() {
+        let recipe = Recipe::parse(RECIPE, Path::new("recipe")).unwrap();
+        recipe.validate().unwrap();
+        assert_eq!((recipe.epochs, recipe.dataset.as_str()), (30, "fashion-mnist"));
+    }
+
+    #[test]
+    fn the_first_images_are_a_dataset() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = crate::root().unwrap().join("datasets/fashion-mnist");
+        let part = first_of(&whole, (30, 20), &folder.path().join("part")).unwrap();
+        let splits = abn_data::open("fashion-mnist", Some(&part)).unwrap();
+        assert_eq!((splits.train.len(), splits.test.len()), (30, 20));
+    }
+}
