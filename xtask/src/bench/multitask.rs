@@ -16,6 +16,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 
+use super::precision::as_text;
 use super::step::{serve, some_images, update, with_velocities};
 use super::versus::median;
 use super::worker::Worker;
@@ -67,10 +68,6 @@ struct Problem {
     #[arg(long, value_name = "DEVICE", default_value_t)]
     #[serde(serialize_with = "as_text")]
     device: DeviceChoice,
-}
-
-fn as_text<S: serde::Serializer>(value: &DeviceChoice, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(value)
 }
 
 /// Take multi-task steps as standard input asks; started by `bench multitask`

@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
     let batch = Batch { images: args.batch, size: args.size, classes: 100 };
     let variant = if args.pass == Pass::GradCam { Variant::Baseline } else { Variant::Abn };
     let device = args.device.open(0)?;
-    args.precision.choose();
+    args.precision.set_up();
     serve(&args.network, args.threads, &device, || {
         let mut trainer = Trainer::new(&args.network, variant, batch, &device)?;
         trainer.images = trainer.images.to_dtype(args.precision.of_maps())?;

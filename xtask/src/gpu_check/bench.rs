@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::device::Target;
 use super::outcome::{Line, Outcome, Table};
-use super::plan::{Bar, CASES, Case, EMULATED, Ours, PAIRS, Theirs, our_ways};
+use super::plan::{Bar, CASES, Case, EMULATED, Ours, PAIRS, Pair, Theirs, few_pairs, our_ways};
 use super::{Check, files};
 use crate::bench::versus::Side;
 use crate::bench::worker::Worker;
@@ -47,7 +47,10 @@ struct Row {
     them: Option<Side>,
     /// Our images per second by theirs.
     ratio: Option<f64>,
+    /// Why one of them is missing, or both.
     error: Option<String>,
+    /// That it is ours.
+    ours_failed: bool,
 }
 
 /// Times every network that was asked for.
@@ -75,20 +78,21 @@ fn of_network(check: &Check, case: &Case) -> Result<Outcome> {
     println!("  {network}, batch {batch}, {size}×{size}");
     let mut torch = None;
     let mut rows = Vec::new();
-    if let Some(python) = &check.args.against_pytorch {
-        for pair in PAIRS {
-            rows.push(timed(
-                check,
-                case,
-                effort,
-                pair.ours,
-                Some((python, pair.theirs, pair.bar)),
-                &mut torch,
-            ));
+    match check.args.against_pytorch.as_deref() {
+        Some(python) => {
+            let pairs = match check.target() {
+                Target::Emulated => few_pairs(),
+                Target::Gpu(_) => PAIRS.to_vec(),
+            };
+            for Pair { ours, theirs, bar } in pairs {
+                let other = Some((python, theirs, bar));
+                rows.push(timed(check, case, effort, ours, other, &mut torch));
+            }
         }
-    } else {
-        for ours in our_ways() {
-            rows.push(timed(check, case, effort, ours, None, &mut torch));
+        None => {
+            for ours in our_ways() {
+                rows.push(timed(check, case, effort, ours, None, &mut torch));
+            }
         }
     }
     let figures = json!({
@@ -109,21 +113,35 @@ fn timed(
     case: &Case,
     effort: Effort,
     ours: Ours,
-    other: Option<(&std::path::PathBuf, Theirs, Bar)>,
+    other: Option<(&Path, Theirs, Bar)>,
     torch: &mut Option<String>,
 ) -> Row {
     let (theirs, bar) = other.map_or((None, Bar::None), |(_, theirs, bar)| (Some(theirs), bar));
-    let mut row = Row { ours, theirs, bar, us: None, them: None, ratio: None, error: None };
-    let python = other.map(|(python, theirs, _)| (python.as_path(), theirs));
-    match alternate(check, case, effort, ours, python, torch) {
-        Ok((us, them)) => {
-            row.ratio = them.as_ref().map(|them| us.images_per_second / them.images_per_second);
-            (row.us, row.them) = (Some(us), them);
-        }
-        Err(error) => row.error = Some(format!("{error:#}")),
+    let (us, them, ratio, error) = (None, None, None, None);
+    let mut row = Row { ours, theirs, bar, us, them, ratio, error, ours_failed: false };
+    let them = other.map(|(python, theirs, _)| (python, theirs));
+    match our_worker(check, case, effort, ours) {
+        Err(error) => (row.ours_failed, row.error) = (true, Some(format!("{error:#}"))),
+        Ok(worker) => match alternate(check, case, effort, worker, them, torch) {
+            Err(error) => row.error = Some(format!("{error:#}")),
+            Ok((us, them)) => {
+                row.ratio = them.as_ref().map(|them| us.images_per_second / them.images_per_second);
+                (row.us, row.them) = (Some(us), them);
+            }
+        },
     }
     println!("    {}", in_words(&row));
     row
+}
+
+/// Ours, ready to be timed.
+fn our_worker(check: &Check, case: &Case, effort: Effort, ours: Ours) -> Result<Worker> {
+    let mut command = check.target().command(std::env::current_exe()?);
+    command.args(["bench", "worker"]).args(ours.args());
+    step(&mut command, check, case);
+    let mut worker = Worker::start("this project's worker", command)?.0;
+    worker.steps(effort.warm_up)?;
+    Ok(worker)
 }
 
 /// Rounds of both sides by turns.
@@ -131,27 +149,22 @@ fn alternate(
     check: &Check,
     case: &Case,
     effort: Effort,
-    ours: Ours,
+    ours: Worker,
     other: Option<(&Path, Theirs)>,
     torch: &mut Option<String>,
 ) -> Result<(Side, Option<Side>)> {
-    let mut command = check.target().command(std::env::current_exe()?);
-    command.args(["bench", "worker"]).args(ours.args());
-    step(&mut command, check, case);
-    let mut workers = vec![Worker::start("this project's worker", command)?.0];
+    let mut workers = vec![ours];
     if let Some((python, theirs)) = other {
         let mut command = check.target().command(python);
         command.arg(files::find(files::REFERENCE, "tests/reference")?.join("bench_step.py"));
         command.args(theirs.args());
         step(&mut command, check, case);
-        let (worker, ready) = Worker::start("PyTorch's worker", command)?;
+        let (mut worker, ready) = Worker::start("PyTorch's worker", command)?;
+        worker.steps(effort.warm_up)?;
         *torch = ready.torch;
         workers.push(worker);
     }
     let mut seconds = vec![Vec::new(); workers.len()];
-    for worker in &mut workers {
-        worker.steps(effort.warm_up)?;
-    }
     for _ in 0..effort.rounds {
         for (worker, seconds) in workers.iter_mut().zip(&mut seconds) {
             seconds.extend(worker.steps(effort.steps)?);
@@ -187,53 +200,40 @@ fn in_words(row: &Row) -> String {
 /// The verdicts: none on an emulated GPU, whose speed means nothing.
 fn lines(case: &Case, rows: &[Row], target: Target) -> Vec<Line> {
     let network = case.network;
-    // What fails of ours fails by itself.
-    let ours_failed = rows.iter().filter(|row| row.us.is_none() && row.theirs.is_none());
-    let mut lines: Vec<Line> = ours_failed
+    let why = |row: &Row| row.error.clone().unwrap_or_default();
+    let failed = rows.iter().filter(|row| row.ours_failed);
+    let mut lines: Vec<Line> = failed
         .map(|row| {
             let what = format!("{network} in {}", row.ours.name());
-            let error = row.error.clone().unwrap_or_default();
-            Line::asked(what, error, "runs".into(), false)
+            Line::asked(what, why(row), "runs".into(), false)
         })
         .collect();
-    let failed: Vec<_> = rows
-        .iter()
-        .filter(|row| row.theirs.is_some() && row.ratio.is_none())
-        .map(|row| {
-            format!(
-                "{}: {}",
-                row.theirs.map_or(String::new(), Theirs::name),
-                row.error.clone().unwrap_or_default()
-            )
-        })
-        .collect();
-    let mut bar = |what: String, of: Bar, asked: f64| {
-        let rows = rows.iter().filter(|row| row.bar == of);
-        let count = rows.clone().count();
-        let timed: Vec<_> = rows.filter_map(|row| Some((row.ratio?, row.theirs?))).collect();
-        if count == 0 {
-            return;
+    for (what, of, asked) in [
+        ("in TF32 against PyTorch, eager, in TF32", Bar::Eager, case.of_eager),
+        ("in bf16 against PyTorch's best", Bar::Best, case.of_best),
+    ] {
+        let mut rows = rows.iter().filter(|row| row.bar == of).peekable();
+        if rows.peek().is_none() {
+            continue;
         }
-        let Some((ratio, theirs)) = timed.iter().min_by(|a, b| a.0.total_cmp(&b.0)) else {
-            lines.push(Line::asked(
-                what,
-                "nothing was timed".into(),
-                format!("at least {asked} ×"),
-                false,
-            ));
-            return;
-        };
-        let found = format!("{ratio:.2} × PyTorch, {}", theirs.name());
-        let mut line = Line::asked(what, found, format!("at least {asked} ×"), *ratio >= asked);
-        if target == Target::Emulated {
+        let timed = rows.filter_map(|row| Some((row.ratio?, row.theirs?)));
+        let slowest = timed.min_by(|a, b| a.0.total_cmp(&b.0));
+        let found = slowest.map_or("nothing was timed".into(), |(ratio, theirs)| {
+            format!("{ratio:.2} × PyTorch, {}", theirs.name())
+        });
+        let held = slowest.is_some_and(|(ratio, _)| ratio >= asked);
+        let asked = format!("at least {asked} ×");
+        let mut line = Line::asked(format!("{network} {what}"), found, asked, held);
+        if target == Target::Emulated && slowest.is_some() {
             line.held = None;
         }
         lines.push(line);
-    };
-    bar(format!("{network} in TF32 against PyTorch, eager, in TF32"), Bar::Eager, case.of_eager);
-    bar(format!("{network} in bf16 against PyTorch's best"), Bar::Best, case.of_best);
-    if !failed.is_empty() {
-        lines.push(Line::told(format!("{network}: not timed"), failed.join("; ")));
+    }
+    let missing = rows.iter().filter(|row| row.error.is_some() && !row.ours_failed);
+    let missing = missing.filter_map(|row| Some(format!("{}: {}", row.theirs?.name(), why(row))));
+    let missing = missing.collect::<Vec<_>>().join("; ");
+    if !missing.is_empty() {
+        lines.push(Line::told(format!("{network}: PyTorch not timed"), missing));
     }
     lines
 }
@@ -255,7 +255,7 @@ fn table(case: &Case, rows: &[Row], torch: Option<&str>) -> Table {
         }
     };
     let cells = |row: &Row| {
-        let mut cells = vec![row.ours.name().to_owned()];
+        let mut cells = vec![row.ours.name()];
         cells.extend(side(&row.us));
         if torch.is_some() {
             cells.push(row.theirs.map_or("-".to_owned(), Theirs::name));
@@ -265,4 +265,40 @@ fn table(case: &Case, rows: &[Row], torch: Option<&str>) -> Table {
         cells
     };
     Table { columns, rows: rows.iter().map(cells).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(pair: Pair, ratio: Option<f64>) -> Row {
+        let Pair { ours, theirs, bar } = pair;
+        let error = ratio.is_none().then(|| "no memory".into());
+        let theirs = Some(theirs);
+        Row { ours, theirs, bar, us: None, them: None, ratio, error, ours_failed: false }
+    }
+
+    /// One of ours in TF32 against eager, and all against the best.
+    fn rows(eager: f64, best: [Option<f64>; 2]) -> Vec<Row> {
+        let of = |bar| PAIRS.into_iter().filter(move |pair| pair.bar == bar);
+        let eager = of(Bar::Eager).map(|pair| row(pair, Some(eager)));
+        eager.chain(of(Bar::Best).zip(best).map(|(pair, ratio)| row(pair, ratio))).collect()
+    }
+
+    #[test]
+    fn the_fastest_way_of_pytorchs_is_the_bar() {
+        let held = |rows: &[Row], target| -> Vec<Option<bool>> {
+            lines(&CASES[0], rows, target).iter().map(|line| line.held).collect()
+        };
+        let gpu = Target::Gpu(0);
+        assert_eq!(held(&rows(2.0, [Some(1.5), Some(1.0)]), gpu), [Some(true); 2]);
+        assert_eq!(held(&rows(1.9, [Some(1.5), Some(0.9)]), gpu), [Some(false); 2]);
+        // What PyTorch cannot do is told.
+        assert_eq!(held(&rows(2.0, [Some(1.5), None]), gpu), [Some(true), Some(true), None]);
+        assert_eq!(held(&rows(2.0, [None, None]), gpu), [Some(true), Some(false), None]);
+        assert_eq!(held(&rows(0.1, [Some(0.1), Some(0.1)]), Target::Emulated), [None; 2]);
+        let mut failed = rows(2.0, [Some(1.5), Some(1.0)]);
+        failed[0].ours_failed = true;
+        assert_eq!(held(&failed, gpu)[0], Some(false));
+    }
 }

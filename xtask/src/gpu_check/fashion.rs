@@ -1,9 +1,8 @@
 //! Whole runs: ABN ResNet-20 and its baseline on the full Fashion-MNIST, beside PyTorch's.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use abn_backbones::Variant;
-use abn_data::idx;
 use abn_train::{Recipe, Summary};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use serde_json::json;
 use super::device::Target;
 use super::outcome::{Line, Outcome, Table};
 use super::part::{self, Trained};
-use super::{Check, files};
+use super::{Check, files, small};
 use crate::bench::precision::Precision;
 
 const RECIPE: &str = include_str!("../../../recipes/fashion-mnist-resnet20.toml");
@@ -82,7 +81,10 @@ pub fn run(check: &Check) -> Result<Vec<Outcome>> {
     std::fs::create_dir_all(&folder)?;
     let data = match extent.images {
         None => data.canonicalize().with_context(|| data.display().to_string())?,
-        Some(images) => first_of(data, images, &folder.join("data"))?,
+        Some(images) => {
+            let whole = abn_data::open("fashion-mnist", Some(data))?;
+            small::first(&whole, images, &folder.join("data"))?
+        }
     };
     let mut rows = Vec::new();
     for variant in [Variant::Abn, Variant::Baseline] {
@@ -107,7 +109,8 @@ fn both(check: &Check, recipe: &Recipe, extent: &Extent, folder: &Path) -> Resul
     std::fs::write(&file, recipe.to_toml())?;
     let mut command = part::command(check.target(), "train")?;
     command.arg(&file).arg("--out").arg(folder.join(&name));
-    command.args(["--device", check.target().within(), "--precision", Precision::Tf32.name()]);
+    command.args(["--device", check.target().within()]);
+    command.args(["--precision", &Precision::Tf32.to_string()]);
     let trained: Trained = part::ask(command).with_context(|| format!("the run {name}"))?;
     let python = check.args.against_pytorch.as_deref();
     let pytorch =
@@ -153,25 +156,6 @@ fn reference(
     }
     let text = std::fs::read_to_string(&result).with_context(|| result.display().to_string())?;
     serde_json::from_str(&text).with_context(|| result.display().to_string())
-}
-
-/// The first images of both sets, as files of the same format in a folder.
-fn first_of(data: &Path, (train, test): (usize, usize), to: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(to)?;
-    for (set, count) in [("train", train), ("t10k", test)] {
-        let plain = |kind: &str| data.join(format!("{set}-{kind}-ubyte"));
-        let there = |path: PathBuf| if path.exists() { path } else { path.with_extension("gz") };
-        let images = idx::read_images(&there(plain("images-idx3")))?;
-        let labels = idx::read_labels(&there(plain("labels-idx1")), 10)?;
-        let count = count.min(images.count).min(labels.len());
-        let (rows, columns) = (images.rows, images.columns);
-        let pixels = &images.pixels[..count * rows * columns];
-        let images = idx::encode(&[count, rows, columns], pixels)?;
-        std::fs::write(to.join(format!("{set}-images-idx3-ubyte")), images)?;
-        let labels = idx::encode(&[count], &labels[..count])?;
-        std::fs::write(to.join(format!("{set}-labels-idx1-ubyte")), labels)?;
-    }
-    Ok(to.canonicalize()?)
 }
 
 fn in_words(row: &Row) -> String {
@@ -246,14 +230,5 @@ mod tests {
         let recipe = Recipe::parse(RECIPE, Path::new("recipe")).unwrap();
         recipe.validate().unwrap();
         assert_eq!((recipe.epochs, recipe.dataset.as_str()), (30, "fashion-mnist"));
-    }
-
-    #[test]
-    fn the_first_images_are_a_dataset() {
-        let folder = tempfile::tempdir().unwrap();
-        let whole = crate::root().unwrap().join("datasets/fashion-mnist");
-        let part = first_of(&whole, (30, 20), &folder.path().join("part")).unwrap();
-        let splits = abn_data::open("fashion-mnist", Some(&part)).unwrap();
-        assert_eq!((splits.train.len(), splits.test.len()), (30, 20));
     }
 }

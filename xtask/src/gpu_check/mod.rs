@@ -15,6 +15,7 @@ mod parity;
 pub mod part;
 mod plan;
 mod report;
+mod small;
 mod steps;
 
 use std::path::PathBuf;

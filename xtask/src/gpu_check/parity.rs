@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::outcome::{Line, Outcome, Table};
 use super::part::{self, Parity};
 use super::{Check, files};
-use crate::bench::precision::Precision;
+use crate::bench::precision::{Precision, as_text};
 
 /// What the GPU may differ by in f32, in fixtures' tolerances.
 const TIMES: f64 = 10.0;
@@ -19,6 +19,7 @@ const QUICK: [&str; 3] =
 #[derive(Serialize)]
 struct Row {
     fixture: String,
+    #[serde(serialize_with = "as_text")]
     precision: Precision,
     result: Option<Parity>,
     error: Option<String>,
@@ -54,7 +55,7 @@ pub fn run(check: &Check) -> Result<Vec<Outcome>> {
             let result = one(check, path, precision);
             let error = result.as_ref().err().map(|error| format!("{error:#}"));
             let row = Row { fixture, precision, result: result.ok(), error };
-            println!("  {} {}: {}", precision.name(), row.fixture, in_words(&row));
+            println!("  {precision} {}: {}", row.fixture, in_words(&row));
             rows.push(row);
         }
     }
@@ -65,7 +66,7 @@ pub fn run(check: &Check) -> Result<Vec<Outcome>> {
 fn one(check: &Check, path: &Path, precision: Precision) -> Result<Parity> {
     let mut command = part::command(check.target(), "parity")?;
     command.arg(path).args(["--device", check.target().within()]);
-    command.args(["--precision", precision.name(), "--times", &TIMES.to_string()]);
+    command.args(["--precision", &precision.to_string(), "--times", &TIMES.to_string()]);
     part::ask(command)
 }
 
@@ -111,7 +112,7 @@ fn lines(rows: &[Row]) -> Vec<Line> {
     let asked = format!("within {TIMES} × the fixtures' tolerance");
     let mut lines = vec![Line::asked("parity in f32 without TF32", found, asked, within == count)];
     for precision in [Precision::Tf32, Precision::Bf16] {
-        lines.push(Line::told(format!("parity in {}", precision.name()), worst(precision)));
+        lines.push(Line::told(format!("parity in {precision}"), worst(precision)));
     }
     let mut refused: Vec<_> =
         rows.iter().filter_map(|row| row.result.as_ref()).flat_map(|r| &r.refused).collect();
@@ -128,7 +129,7 @@ fn lines(rows: &[Row]) -> Vec<Line> {
 fn table(rows: &[Row]) -> Table {
     let precisions = [Precision::F32, Precision::Tf32, Precision::Bf16];
     let mut columns = vec!["farthest from the fixture, in its tolerances".to_owned()];
-    columns.extend(precisions.map(|precision| format!("{}:", precision.name())));
+    columns.extend(precisions.map(|precision| format!("{precision}:")));
     let mut table = Table { columns, rows: Vec::new() };
     for first in rows.iter().filter(|row| row.precision == Precision::F32) {
         let mut cells = vec![first.fixture.clone()];

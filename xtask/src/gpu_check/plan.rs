@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::bench::precision::Precision;
+use crate::bench::precision::{Precision, as_text};
 
 /// A network whose training step is timed: ABN for 100 classes.
 #[derive(Clone, Copy, Debug)]
@@ -29,24 +29,25 @@ pub const CASES: [Case; 4] = [
 
 /// To see that the bench runs, where no speed is to be seen.
 pub const EMULATED: [Case; 1] =
-    [Case { network: "resnet8", batch: 2, size: 32, of_eager: 0.0, of_best: 0.0 }];
+    [Case { network: "resnet8", batch: 2, size: 16, of_eager: 0.0, of_best: 0.0 }];
 
 /// How this project computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Ours {
     /// In which numbers.
+    #[serde(serialize_with = "as_text")]
     pub precision: Precision,
 }
 
 impl Ours {
     /// In a few words.
-    pub fn name(self) -> &'static str {
-        self.precision.name()
+    pub fn name(self) -> String {
+        self.precision.to_string()
     }
 
     /// For the worker.
-    pub fn args(self) -> Vec<&'static str> {
-        vec!["--precision", self.precision.name()]
+    pub fn args(self) -> Vec<String> {
+        vec!["--precision".into(), self.precision.to_string()]
     }
 }
 
@@ -54,6 +55,7 @@ impl Ours {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Theirs {
     /// In which numbers.
+    #[serde(serialize_with = "as_text")]
     pub precision: Precision,
     /// Memory format of images and weights.
     pub channels_last: bool,
@@ -68,7 +70,7 @@ impl Theirs {
 
     /// In a few words.
     pub fn name(self) -> String {
-        let mut name = self.precision.name().to_owned();
+        let mut name = self.precision.to_string();
         if self.channels_last {
             name += ", channels-last";
         }
@@ -80,13 +82,13 @@ impl Theirs {
     }
 
     /// For the worker.
-    pub fn args(self) -> Vec<&'static str> {
-        let mut args = vec!["--precision", self.precision.name()];
+    pub fn args(self) -> Vec<String> {
+        let mut args = vec!["--precision".to_owned(), self.precision.to_string()];
         if self.channels_last {
-            args.push("--channels-last");
+            args.push("--channels-last".into());
         }
         if let Some(mode) = self.compile {
-            args.extend(["--compile", mode]);
+            args.extend(["--compile".into(), mode.into()]);
         }
         args
     }
@@ -142,6 +144,12 @@ const fn channels_last(precision: Precision, compile: Option<&'static str>) -> T
 
 const fn compiled(precision: Precision, compile: Option<&'static str>) -> Theirs {
     Theirs { precision, channels_last: false, compile }
+}
+
+/// Of the pairs, the first of each way of ours: enough to see that both sides run.
+pub fn few_pairs() -> Vec<Pair> {
+    let first = |ours| PAIRS.into_iter().find(|pair| pair.ours == ours);
+    our_ways().into_iter().filter_map(first).collect()
 }
 
 /// Each way of ours, once.
