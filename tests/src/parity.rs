@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use abn_backbones::BuildOptions;
-use abn_core::{Classifier, Mode, ParamStore};
+use abn_core::{Classifier, Mixed, Mode, ParamStore};
 use abn_multitask::MultiTask;
 use abn_ops::{SgdConfig, Tracked, no_grad, sgd_step};
 use anyhow::{Context, Result, ensure};
@@ -91,16 +91,16 @@ impl Tolerance<'_> {
 pub struct Setup {
     /// Where.
     pub device: Device,
-    /// Type of the parameters.
-    pub parameters: DType,
-    /// Type of the feature maps: the parameters', or bf16 on a GPU.
-    pub maps: DType,
+    /// Number type.
+    pub dtype: DType,
+    /// With feature maps in bf16 ([`Mixed`]).
+    pub bf16: bool,
 }
 
 impl Setup {
     /// One type for everything.
     pub fn new(device: Device, dtype: DType) -> Self {
-        Self { device, parameters: dtype, maps: dtype }
+        Self { device, dtype, bf16: false }
     }
 
     /// On the CPU.
@@ -118,7 +118,7 @@ impl Setup {
 pub fn run(fixture: &Fixture, setup: &Setup, fixed: Option<f64>) -> Result<Report> {
     let tolerance = Tolerance { deviations: &fixture.float32_deviation, fixed };
     let (store, model) = build(fixture, setup)?;
-    let image = fixture.images()?.to_device(&setup.device)?.to_dtype(setup.maps)?;
+    let image = fixture.images()?.to_device(&setup.device)?.to_dtype(setup.dtype)?;
     let (image, labels) = (Tracked::constant(image), fixture.labels()?);
     let mut checks = Vec::new();
 
@@ -192,7 +192,7 @@ pub fn is_rounding(fixture: &Fixture, single: &Report, device: &Device) -> Resul
 
 /// The fixture's model with the fixture's weights.
 fn build(fixture: &Fixture, setup: &Setup) -> Result<(ParamStore, Network)> {
-    let store = ParamStore::new(0, setup.parameters, setup.device.clone());
+    let store = ParamStore::new(0, setup.dtype, setup.device.clone());
     let (model, cost) = if fixture.is_multitask() {
         let ((spec, options), tasks) = (fixture.multitask()?, fixture.tasks());
         let model = abn_multitask::build(&spec, &tasks, &options, store.var_builder())?;
@@ -220,6 +220,11 @@ fn build(fixture: &Fixture, setup: &Setup) -> Result<(ParamStore, Network)> {
     );
     ensure!(cost.parameters == fixture.parameter_count as u64, "the cost says {cost:?}");
     store.load(fixture.initial_weights()?, true)?;
+    let model = match model {
+        model if !setup.bf16 => model,
+        Network::Classes(model) => Network::Classes(Box::new(Mixed::bf16(model, &setup.device)?)),
+        Network::Tasks(model) => Network::Tasks(Box::new(Mixed::bf16(model, &setup.device)?)),
+    };
     Ok((store, model))
 }
 

@@ -4,7 +4,6 @@ mod data;
 mod explain;
 mod multitask;
 mod photos;
-pub mod precision;
 pub mod step;
 pub mod versus;
 pub mod worker;
@@ -41,6 +40,14 @@ enum What {
     Explain(explain::Args),
     Worker(step::Args),
     MultitaskWorker(multitask::WorkerArgs),
+}
+
+/// For serde: as it is displayed.
+pub fn as_text<S: serde::Serializer>(
+    value: &impl std::fmt::Display,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
 }
 
 /// Runs the command.

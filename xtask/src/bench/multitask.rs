@@ -16,7 +16,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 
-use super::precision::as_text;
+use super::as_text;
 use super::step::{serve, some_images, update, with_velocities};
 use super::versus::median;
 use super::worker::Worker;

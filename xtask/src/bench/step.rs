@@ -7,17 +7,15 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use abn_backbones::{BuildOptions, Variant};
-use abn_core::{Classifier, Mode, ParamStore};
+use abn_core::{Classifier, Mixed, Mode, ParamStore};
 use abn_explain::{Attention, Explain, GradCam, resize};
 use abn_ops::{PackedWeights, SgdConfig, Tracked, no_grad};
-use abn_train::DeviceChoice;
+use abn_train::{DeviceChoice, Precision};
 use anyhow::{Context, Result, bail};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 use serde_json::json;
-
-use super::precision::Precision;
 
 pub(super) const SGD: SgdConfig =
     SgdConfig { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
@@ -38,7 +36,7 @@ pub struct Args {
     size: usize,
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    #[arg(long, default_value = "tf32")]
+    #[arg(long, default_value_t)]
     precision: Precision,
 }
 
@@ -77,10 +75,12 @@ pub fn run(args: &Args) -> Result<()> {
     let batch = Batch { images: args.batch, size: args.size, classes: 100 };
     let variant = if args.pass == Pass::GradCam { Variant::Baseline } else { Variant::Abn };
     let device = args.device.open(0)?;
-    args.precision.set_up();
+    args.precision.set_up(&device)?;
     serve(&args.network, args.threads, &device, || {
         let mut trainer = Trainer::new(&args.network, variant, batch, &device)?;
-        trainer.images = trainer.images.to_dtype(args.precision.of_maps())?;
+        if args.precision == Precision::Bf16 {
+            trainer.model = Box::new(Mixed::bf16(trainer.model, &device)?);
+        }
         Ok(move || trainer.pass(args.pass))
     })
 }

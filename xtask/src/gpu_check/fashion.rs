@@ -12,7 +12,6 @@ use super::device::Target;
 use super::outcome::{Line, Outcome, Table};
 use super::part::{self, Trained};
 use super::{Check, files, small};
-use crate::bench::precision::Precision;
 
 const RECIPE: &str = include_str!("../../../recipes/fashion-mnist-resnet20.toml");
 const SEEDS: [u64; 3] = [0, 1, 2];
@@ -110,7 +109,6 @@ fn both(check: &Check, recipe: &Recipe, extent: &Extent, folder: &Path) -> Resul
     let mut command = part::command(check.target(), "train")?;
     command.arg(&file).arg("--out").arg(folder.join(&name));
     command.args(["--device", check.target().within()]);
-    command.args(["--precision", &Precision::Tf32.to_string()]);
     let trained: Trained = part::ask(command).with_context(|| format!("the run {name}"))?;
     let python = check.args.against_pytorch.as_deref();
     let pytorch =

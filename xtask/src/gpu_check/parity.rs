@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use abn_train::Precision;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::outcome::{Line, Outcome, Table};
 use super::part::{self, Parity};
 use super::{Check, files};
-use crate::bench::precision::{Precision, as_text};
+use crate::bench::as_text;
 
 /// What the GPU may differ by in f32, in fixtures' tolerances.
 const TIMES: f64 = 10.0;

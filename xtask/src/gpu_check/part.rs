@@ -5,14 +5,13 @@ use std::process::{Command, Stdio};
 
 use abn_tests::fixture::Fixture;
 use abn_tests::parity::{self, Setup};
-use abn_train::{DeviceChoice, Progress, Recipe, Summary, TrainOptions};
+use abn_train::{DeviceChoice, Precision, Progress, Recipe, Summary, TrainOptions};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::device::Target;
-use crate::bench::precision::Precision;
 
 /// Do one thing of a check in this process; started by `gpu-check`
 #[derive(clap::Args, Debug)]
@@ -47,8 +46,6 @@ enum What {
         out: PathBuf,
         #[arg(long)]
         device: DeviceChoice,
-        #[arg(long)]
-        precision: Precision,
     },
 }
 
@@ -95,9 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Parity { fixture, device, precision, times } => {
             answer(&parity_of(fixture, &open(*device)?, *precision, *times)?)
         }
-        What::Train { recipe, out, device, precision } => {
-            answer(&train(recipe, out, open(*device)?, *precision)?)
-        }
+        What::Train { recipe, out, device } => answer(&train(recipe, out, open(*device)?)?),
     }
 }
 
@@ -137,10 +132,10 @@ fn open(choice: DeviceChoice) -> Result<Device> {
 }
 
 fn parity_of(path: &Path, device: &Device, precision: Precision, times: f64) -> Result<Parity> {
-    precision.set_up();
+    precision.set_up(device)?;
     let fixture = Fixture::read(path)?;
-    let maps = precision.of_maps();
-    let setup = Setup { maps, ..Setup::new(device.clone(), DType::F32) };
+    let bf16 = precision == Precision::Bf16;
+    let setup = Setup { bf16, ..Setup::new(device.clone(), DType::F32) };
     let (report, rounding) = abn_ops::in_pool(|| -> Result<_> {
         let report = parity::run(&fixture, &setup, None)?;
         let is_outside = |check: &parity::Check| {
@@ -161,8 +156,7 @@ fn parity_of(path: &Path, device: &Device, precision: Precision, times: f64) -> 
     Ok(Parity { quantities: quantities.collect(), rounding, refused })
 }
 
-fn train(path: &Path, out: &Path, device: Device, precision: Precision) -> Result<Trained> {
-    precision.set_up();
+fn train(path: &Path, out: &Path, device: Device) -> Result<Trained> {
     let options = TrainOptions {
         device: Some(device.clone()),
         progress: Progress::Lines,

@@ -1,8 +1,9 @@
 //! What is timed, and what it is asked to be: the bars of an H100.
 
+use abn_train::Precision;
 use serde::Serialize;
 
-use crate::bench::precision::{Precision, as_text};
+use crate::bench::as_text;
 
 /// A network whose training step is timed: ABN for 100 classes.
 #[derive(Clone, Copy, Debug)]
