@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The GPU's kernels on the CPU (needs a C++ compiler), through the tests of the operations and, with --parity, through
-# the networks of the parity fixtures and those of training in bf16 too.
+# whole networks too: the smaller parity fixtures, training in bf16, and gpu-check's steps and bench.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ABN_EMULATE_CUDA=1
@@ -9,5 +9,6 @@ quick=(--config 'profile.dev.package.abn-ops.opt-level=1')
 # With xtask, whose features are the workspace's: candle is not built once more.
 cargo test --locked "${quick[@]}" -p abn-ops -p xtask --lib --features abn-ops/cuda-emulation
 if [ "${1:-}" = --parity ]; then
-    cargo test --locked "${quick[@]}" -p abn-tests -p xtask --test parity --test precision --features abn-tests/cuda-emulation
+    cargo test --locked "${quick[@]}" -p abn-tests -p xtask --test parity --test precision --test gpu_check \
+        --features abn-tests/cuda-emulation,xtask/cuda-emulation
 fi

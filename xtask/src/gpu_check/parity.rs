@@ -6,6 +6,7 @@ use abn_train::Precision;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::device::Target;
 use super::outcome::{Line, Outcome, Table};
 use super::part::{self, Parity};
 use super::{Check, files};
@@ -13,6 +14,7 @@ use crate::bench::as_text;
 
 /// What the GPU may differ by in f32, in fixtures' tolerances.
 const TIMES: f64 = 10.0;
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
 /// Of the fixtures, for a quick look: one for each kind of network, and a small one.
 const QUICK: [&str; 3] =
     ["cifar_resnet20_abn", "cifar_densenet22_abn", "mtabn_chainer_resnet18_2_5_3"];
@@ -50,7 +52,12 @@ impl Row {
 pub fn run(check: &Check) -> Result<Vec<Outcome>> {
     let fixtures = fixtures(&files::find(files::FIXTURES, "tests/fixtures")?, check.quick())?;
     let mut rows = Vec::new();
-    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+    let precisions = match check.target() {
+        Target::Gpu(_) => &PRECISIONS[..],
+        // Has no TF32.
+        Target::Emulated => &[Precision::F32, Precision::Bf16][..],
+    };
+    for &precision in precisions {
         for path in &fixtures {
             let fixture = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let result = one(check, path, precision);
@@ -112,7 +119,8 @@ fn lines(rows: &[Row]) -> Vec<Line> {
     let found = format!("{within} of {count} within, {near} within 1 ×; {}", worst(Precision::F32));
     let asked = format!("within {TIMES} × the fixtures' tolerance");
     let mut lines = vec![Line::asked("parity in f32 without TF32", found, asked, within == count)];
-    for precision in [Precision::Tf32, Precision::Bf16] {
+    let others = [Precision::Tf32, Precision::Bf16].into_iter();
+    for precision in others.filter(|&precision| of(precision).next().is_some()) {
         lines.push(Line::told(format!("parity in {precision}"), worst(precision)));
     }
     let mut refused: Vec<_> =
@@ -128,13 +136,14 @@ fn lines(rows: &[Row]) -> Vec<Line> {
 
 /// A fixture a line, a precision a column.
 fn table(rows: &[Row]) -> Table {
-    let precisions = [Precision::F32, Precision::Tf32, Precision::Bf16];
+    let ran = |precision: &Precision| rows.iter().any(|row| row.precision == *precision);
+    let precisions: Vec<_> = PRECISIONS.into_iter().filter(ran).collect();
     let mut columns = vec!["farthest from the fixture, in its tolerances".to_owned()];
-    columns.extend(precisions.map(|precision| format!("{precision}:")));
+    columns.extend(precisions.iter().map(|precision| format!("{precision}:")));
     let mut table = Table { columns, rows: Vec::new() };
     for first in rows.iter().filter(|row| row.precision == Precision::F32) {
         let mut cells = vec![first.fixture.clone()];
-        for precision in precisions {
+        for &precision in &precisions {
             let same = |row: &&Row| row.precision == precision && row.fixture == first.fixture;
             let worst = rows.iter().find(same).and_then(Row::worst);
             cells.push(
