@@ -158,7 +158,7 @@ impl Trainer {
         let model = abn_backbones::find(network)?.build(variant, &options, store.var_builder())?;
         let (parameters, images) = (with_velocities(&store)?, some_images(count, size, device)?);
         let classes: Vec<_> = (0..count).map(|i| (i * 37 % classes) as u32).collect();
-        let labels = Tensor::from_slice(&classes, count, &Device::Cpu)?;
+        let labels = Tensor::from_slice(&classes, count, device)?;
         let packed = PackedWeights::new();
         Ok(Self { model, parameters, images, labels, classes, steps: 0, packed })
     }
