@@ -75,6 +75,12 @@ pub trait Dataset: Send + Sync {
         self.class_names().len()
     }
 
+    /// Height, width and channels of its images, if all have the same and none is read from a file when
+    /// it is asked for: then the whole split may be kept elsewhere as so many bytes.
+    fn image_shape(&self) -> Option<[usize; 3]> {
+        None
+    }
+
     /// The sample at `index`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::dataset::{Dataset, Task};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, epoch_order};
 use crate::size::Size;
-use crate::transform::{CHANNELS, Fit, Transform};
+use crate::transform::{CHANNELS, Fit, Placement, Transform};
 
 /// What a [`Loader`] does with a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,21 @@ pub struct Batch {
     pub shape: [usize; 4],
 }
 
+/// A batch whose pixels are elsewhere: which images, and how each is laid into the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// As [`Batch::indices`].
+    pub indices: Vec<usize>,
+    /// How each image is laid; none is resized.
+    pub placements: Vec<Placement>,
+    /// As [`Batch::labels`].
+    pub labels: Vec<u32>,
+    /// As [`Batch::tasks`].
+    pub tasks: usize,
+    /// As [`Batch::shape`].
+    pub shape: [usize; 4],
+}
+
 /// Iterates over the batches of one epoch, or over a [`Shard`]'s parts of them, some of which may be
 /// without samples.
 ///
@@ -101,10 +116,10 @@ pub struct Batch {
 /// sample cannot be had, its batch is the error, and the last item. Dropping the loader ends the
 /// thread, after the batch that it is preparing.
 #[derive(Debug)]
-pub struct Loader {
+pub struct Loader<B = Batch> {
     batches: usize,
     // `None` only while the loader is dropped, or after the last batch.
-    receiver: Option<Receiver<Result<Batch>>>,
+    receiver: Option<Receiver<Result<B>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -118,6 +133,42 @@ impl Loader {
         dataset: Arc<dyn Dataset>,
         transform: Transform,
         config: LoaderConfig,
+    ) -> Result<Self> {
+        let data = dataset.clone();
+        Self::start(&*dataset, config, move |indices| batch(&*data, &transform, &config, indices))
+    }
+}
+
+impl Loader<Draft> {
+    /// Begins to prepare the same batches without their pixels, for a dataset that has an
+    /// [`image_shape`](Dataset::image_shape).
+    ///
+    /// # Errors
+    /// As [`Loader::new`], and if images are of several shapes or would be resized.
+    pub fn drafts(
+        dataset: Arc<dyn Dataset>,
+        transform: Transform,
+        config: LoaderConfig,
+    ) -> Result<Self> {
+        let unsuited = |what: &str| Error::Config(format!("drafts of batches of images {what}"));
+        let [height, width, _] =
+            dataset.image_shape().ok_or_else(|| unsuited("of no common shape"))?;
+        let own = Size { height, width };
+        if transform.place(own, None)?.resize.is_some() {
+            return Err(unsuited("that are resized"));
+        }
+        let data = dataset.clone();
+        Self::start(&*dataset, config, move |indices| {
+            draft(&*data, &transform, &config, own, indices)
+        })
+    }
+}
+
+impl<B: Send + 'static> Loader<B> {
+    fn start(
+        dataset: &dyn Dataset,
+        config: LoaderConfig,
+        make: impl Fn(&[usize]) -> Result<B> + Send + 'static,
     ) -> Result<Self> {
         let LoaderConfig { batch_size, shuffle, seed, epoch, drop_last, prefetch, shard, .. } =
             config;
@@ -141,11 +192,13 @@ impl Loader {
         let (sender, receiver) = sync_channel(prefetch.max(1) - 1);
         let thread = std::thread::Builder::new()
             .name("abn-data loader".to_owned())
-            .spawn(move || prepare(&*dataset, &transform, &config, &order, batches, &sender))
+            .spawn(move || prepare(&config, &order, batches, &sender, make))
             .map_err(|e| Error::Config(format!("cannot start the loader's thread: {e}")))?;
         Ok(Self { batches, receiver: Some(receiver), thread: Some(thread) })
     }
+}
 
+impl<B> Loader<B> {
     /// Number of batches in the epoch.
     pub fn batches(&self) -> usize {
         self.batches
@@ -159,8 +212,8 @@ impl Loader {
     }
 }
 
-impl Iterator for Loader {
-    type Item = Result<Batch>;
+impl<B> Iterator for Loader<B> {
+    type Item = Result<B>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Ok(batch) = self.receiver.as_ref()?.recv() {
@@ -174,24 +227,22 @@ impl Iterator for Loader {
     }
 }
 
-impl Drop for Loader {
+impl<B> Drop for Loader<B> {
     fn drop(&mut self) {
         // A panic of the thread was printed there; panicking in drop would abort.
         drop(self.join());
     }
 }
 
-fn prepare(
-    dataset: &dyn Dataset,
-    transform: &Transform,
+fn prepare<B>(
     config: &LoaderConfig,
     order: &[usize],
     batches: usize,
-    sender: &SyncSender<Result<Batch>>,
+    sender: &SyncSender<Result<B>>,
+    make: impl Fn(&[usize]) -> Result<B>,
 ) {
     for indices in order.chunks(config.batch_size).take(batches) {
-        let indices = &indices[config.shard.range(indices.len())];
-        let batch = batch(dataset, transform, config, indices);
+        let batch = make(&indices[config.shard.range(indices.len())]);
         let last = batch.is_err();
         if sender.send(batch).is_err() || last {
             return;
@@ -231,6 +282,33 @@ fn batch(
     Ok(Batch { images, labels, tasks, indices: indices.to_vec(), shape })
 }
 
+fn draft(
+    dataset: &dyn Dataset,
+    transform: &Transform,
+    config: &LoaderConfig,
+    own: Size,
+    indices: &[usize],
+) -> Result<Draft> {
+    let tasks = dataset.tasks();
+    let mut placements = Vec::with_capacity(indices.len());
+    let mut labels = Vec::with_capacity(indices.len() * tasks.len());
+    for &index in indices {
+        let of_sample = dataset.labels(index)?;
+        check_labels(tasks, &of_sample)
+            .map_err(|reason| Error::Sample { sample: index, reason })?;
+        labels.extend(of_sample);
+        placements.push(transform.place(own, augmentation(config, index))?);
+    }
+    let Size { height, width } = transform.image_size;
+    let shape = [indices.len(), CHANNELS, height, width];
+    Ok(Draft { indices: indices.to_vec(), placements, labels, tasks: tasks.len(), shape })
+}
+
+/// What a sample's augmentation is drawn from, if it is augmented.
+fn augmentation(config: &LoaderConfig, index: usize) -> Option<Stream> {
+    config.augment.then(|| Stream::new(Purpose::Augment, config.seed, config.epoch, index as u64))
+}
+
 /// Writes a sample's image and its labels.
 fn sample(
     dataset: &dyn Dataset,
@@ -244,11 +322,8 @@ fn sample(
     check_labels(dataset.tasks(), &sample.labels)
         .map_err(|reason| Error::Sample { sample: index, reason })?;
     labels.copy_from_slice(&sample.labels);
-    let stream = config
-        .augment
-        .then(|| Stream::new(Purpose::Augment, config.seed, config.epoch, index as u64));
     transform
-        .apply(&sample.image, stream, image)
+        .apply(&sample.image, augmentation(config, index), image)
         .map_err(|e| Error::Sample { sample: index, reason: e.to_string() })
 }
 

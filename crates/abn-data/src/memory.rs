@@ -59,6 +59,10 @@ impl Dataset for MemoryDataset {
         &self.tasks
     }
 
+    fn image_shape(&self) -> Option<[usize; 3]> {
+        Some([self.height, self.width, self.channels])
+    }
+
     fn get(&self, index: usize) -> Result<Sample> {
         let labels = self.labels(index)?;
         let Self { width, height, channels, .. } = *self;

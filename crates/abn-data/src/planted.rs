@@ -106,6 +106,10 @@ impl Dataset for Planted {
         &self.tasks
     }
 
+    fn image_shape(&self) -> Option<[usize; 3]> {
+        Some([SIDE, SIDE, 3])
+    }
+
     fn get(&self, index: usize) -> Result<Sample> {
         Ok(self.with_bounds(index)?.0)
     }

@@ -83,6 +83,10 @@ impl Dataset for Subset {
         self.dataset.tasks()
     }
 
+    fn image_shape(&self) -> Option<[usize; 3]> {
+        self.dataset.image_shape()
+    }
+
     fn get(&self, index: usize) -> Result<Sample> {
         self.dataset.get(self.whole(index)?)
     }

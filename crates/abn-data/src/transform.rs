@@ -28,6 +28,19 @@ pub enum Fit {
     Cover,
 }
 
+/// How an image is laid into a network's input. Drawn apart from the pixels, so that whoever has the
+/// pixels elsewhere can make the same input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// What the image is resized to first, if it is.
+    pub resize: Option<Size>,
+    /// The row and column of the input at which the image's first pixel lies, below 0 if it is cut off.
+    /// What the image leaves free is black.
+    pub corner: (isize, isize),
+    /// Whether the input is then mirrored, left to right.
+    pub mirror: bool,
+}
+
 /// The steps from an 8-bit image to a normalised one, three channels, channels first.
 ///
 /// 1. The image is fitted to `fitted_size`, or with [`Fit::Cover`] to the smallest size of its own
@@ -78,8 +91,12 @@ impl Transform {
 
     /// Size of an image once it is fitted, before padding: what the window is cut from.
     pub fn fitted(&self, image: &Image) -> Size {
+        self.fitted_to(Size { height: image.height, width: image.width })
+    }
+
+    fn fitted_to(&self, own: Size) -> Size {
         let Size { height, width } = self.fitted_size;
-        let (rows, columns) = (image.height.max(1), image.width.max(1));
+        let (rows, columns) = (own.height.max(1), own.width.max(1));
         // The longer of the two factors covers both axes; in whole numbers, rounded to the nearest.
         let scaled = |length: usize, to: usize, of: usize| (length * to + of / 2) / of;
         match self.fit {
@@ -98,30 +115,12 @@ impl Transform {
     /// larger than what it should be padded to, or `output` is not [`output_len`](Self::output_len) long.
     pub fn apply(&self, image: &Image, augment: Option<Stream>, output: &mut [f32]) -> Result<()> {
         self.check(image, output)?;
-        let fitted = self.fitted(image);
-        let slack = self.slack(fitted)?;
-        let (top, left, mirror) = match augment {
-            None => (slack.height / 2, slack.width / 2, false),
-            Some(mut stream) => {
-                let bound = |slack: usize| u32::try_from(slack + 1).unwrap_or(u32::MAX);
-                let (top, left) =
-                    (stream.below(bound(slack.height)), stream.below(bound(slack.width)));
-                (top as usize, left as usize, stream.coin())
-            }
-        };
-        let resized = self.is_resized(image, fitted)?;
         let own = Size { height: image.height, width: image.width };
-        let size = if resized { fitted } else { own };
-        // Where the fitted image's first pixel lies in the window: negative if it is cut off.
-        let border = |fitted: usize, own: usize| (self.padding + (fitted - own) / 2) as isize;
-        let corner = (
-            border(fitted.height, size.height) - top as isize,
-            border(fitted.width, size.width) - left as isize,
-        );
-        if !resized {
+        let Placement { resize, corner, mirror } = self.place(own, augment)?;
+        let Some(size) = resize else {
             self.write_window(image, corner, mirror, output);
             return Ok(());
-        }
+        };
         // Only what the window shows of the fitted image is made.
         let shown = |corner: isize, size: usize, window: usize| {
             let range = |end: isize| end.clamp(0, size as isize) as usize;
@@ -138,6 +137,45 @@ impl Transform {
         let part = resize_window(image, (size.height, size.width), (rows, columns))?;
         self.write_window(&part, (corner.0.max(0), corner.1.max(0)), mirror, output);
         Ok(())
+    }
+
+    /// How [`apply`](Self::apply) lays an image of this size, with the same stream.
+    ///
+    /// # Errors
+    /// If an image of this size cannot be padded as asked for, or the window is larger than what it
+    /// is cut from.
+    pub fn place(&self, own: Size, augment: Option<Stream>) -> Result<Placement> {
+        let fitted = self.fitted_to(own);
+        let slack = self.slack(fitted)?;
+        let (top, left, mirror) = match augment {
+            None => (slack.height / 2, slack.width / 2, false),
+            Some(mut stream) => {
+                let bound = |slack: usize| u32::try_from(slack + 1).unwrap_or(u32::MAX);
+                let (top, left) =
+                    (stream.below(bound(slack.height)), stream.below(bound(slack.width)));
+                (top as usize, left as usize, stream.coin())
+            }
+        };
+        let resize = self.is_resized(own, fitted)?.then_some(fitted);
+        let size = resize.unwrap_or(own);
+        // Where the fitted image's first pixel lies in the window.
+        let border = |fitted: usize, own: usize| (self.padding + (fitted - own) / 2) as isize;
+        let corner = (
+            border(fitted.height, size.height) - top as isize,
+            border(fitted.width, size.width) - left as isize,
+        );
+        Ok(Placement { resize, corner, mirror })
+    }
+
+    /// (p / 255 − mean) / std for every byte p, of a channel below 3.
+    pub fn levels(&self, channel: usize) -> [f32; 256] {
+        let (scale, offset) = self.scale_and_offset(channel);
+        std::array::from_fn(|p| p as f32 * scale + offset)
+    }
+
+    fn scale_and_offset(&self, channel: usize) -> (f32, f32) {
+        let (mean, std) = (self.stats.mean[channel], self.stats.std[channel]);
+        (1.0 / (255.0 * std), -mean / std)
     }
 
     /// How far the window can move, down and across.
@@ -171,8 +209,8 @@ impl Transform {
     }
 
     /// Whether the image must be resized to `fitted`, rather than padded if need be.
-    fn is_resized(&self, image: &Image, fitted: Size) -> Result<bool> {
-        let (width, height) = (image.width, image.height);
+    fn is_resized(&self, own: Size, fitted: Size) -> Result<bool> {
+        let Size { height, width } = own;
         if (height, width) == (fitted.height, fitted.width) {
             return Ok(false);
         }
@@ -208,10 +246,8 @@ impl Transform {
         let columns = visible(corner.1, image.width, width);
         let first = |at: usize, corner: isize| (at as isize - corner) as usize;
         for (channel, plane) in output.chunks_exact_mut(height * width).enumerate() {
-            // (p / 255 − mean) / std of every p: looking it up is quicker than converting.
-            let (mean, std) = (self.stats.mean[channel], self.stats.std[channel]);
-            let (scale, offset) = (1.0 / (255.0 * std), -mean / std);
-            let normalised: [f32; 256] = std::array::from_fn(|p| p as f32 * scale + offset);
+            // Looking a byte up is quicker than converting it.
+            let (normalised, (_, offset)) = (self.levels(channel), self.scale_and_offset(channel));
             let channel = if image.channels == 1 { 0 } else { channel };
             for (y, row) in plane.chunks_exact_mut(width).enumerate() {
                 if !rows.contains(&y) || columns.is_empty() {

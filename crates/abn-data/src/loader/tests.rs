@@ -41,6 +41,37 @@ const TRAINING: LoaderConfig = LoaderConfig {
 };
 
 #[test]
+fn drafts_are_the_batches_without_their_pixels() {
+    let data = numbered(100);
+    for config in [TRAINING, LoaderConfig { augment: false, batch_size: 7, ..TRAINING }] {
+        let drafts = Loader::drafts(data.clone(), transform(), config).unwrap();
+        assert_eq!(drafts.batches(), 100_usize.div_ceil(config.batch_size));
+        for (draft, batch) in drafts.zip(epoch(&data, config)) {
+            let draft = draft.unwrap();
+            assert_eq!((&draft.indices, &draft.labels), (&batch.indices, &batch.labels));
+            assert_eq!((draft.tasks, draft.shape), (batch.tasks, batch.shape));
+            for (n, (placement, &index)) in draft.placements.iter().zip(&draft.indices).enumerate()
+            {
+                let Placement { resize: None, corner: (top, left), mirror } = *placement else {
+                    panic!("{placement:?}")
+                };
+                // Every pixel of the image has the image's number; the rest is black.
+                let levels = transform().levels(0);
+                for (i, &value) in batch.images[n * 3072..][..1024].iter().enumerate() {
+                    let (y, x) = ((i / 32) as isize, (i % 32) as isize);
+                    let x = if mirror { 31 - x } else { x };
+                    let shown = (top..top + 28).contains(&y) && (left..left + 28).contains(&x);
+                    assert_eq!(value, levels[if shown { index } else { 0 }]);
+                }
+            }
+        }
+    }
+    let photo = Transform::standard(Fit::Resize, 32, Normalisation::IMAGENET);
+    let refused = Loader::drafts(data, photo, TRAINING).unwrap_err().to_string();
+    assert!(refused.contains("resized"), "{refused}");
+}
+
+#[test]
 fn an_epoch_visits_every_sample_once() {
     let data = numbered(100);
     let batches = epoch(&data, TRAINING);
