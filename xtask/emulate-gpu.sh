@@ -8,6 +8,8 @@ export ABN_EMULATE_CUDA=1
 quick=(--config 'profile.dev.package.abn-ops.opt-level=1')
 # With xtask, whose features are the workspace's: candle is not built once more.
 cargo test --locked "${quick[@]}" -p abn-ops -p xtask --lib --features abn-ops/cuda-emulation
+# Batches that are cut out of a data set on the GPU are the loader's.
+cargo test --locked "${quick[@]}" -p abn-train -p xtask --lib --features abn-ops/cuda-emulation feed::
 if [ "${1:-}" = --parity ]; then
     cargo test --locked "${quick[@]}" -p abn-tests -p xtask --test parity --test precision --test gpu_check \
         --features abn-tests/cuda-emulation,xtask/cuda-emulation

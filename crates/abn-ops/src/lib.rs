@@ -19,6 +19,7 @@ mod ema;
 mod error;
 mod excite;
 mod host;
+mod inlet;
 mod layout;
 mod linear;
 mod log_sum;
@@ -37,6 +38,7 @@ pub mod simd;
 mod testing;
 mod tile;
 mod weighted;
+mod windows;
 
 pub use across::{Across, synchronised};
 pub use attend::{attend, attend_each};
@@ -52,6 +54,7 @@ pub use ema::{ema_step, ema_step_all};
 pub use error::{Error, Result};
 pub use excite::excite;
 pub use host::Element;
+pub use inlet::{Carried, Inlet, Lane, scalar};
 pub use layout::{cast, reshape, to_channels_first, to_channels_last};
 pub use linear::linear;
 pub use log_sum::log1p_sum;
@@ -65,3 +68,4 @@ pub use pool::{
 };
 pub use settings::{cudnn_measures, cudnn_refused, set_cudnn_measures, set_tf32, tf32};
 pub use sgd::{SgdConfig, sgd_step, sgd_step_all};
+pub use windows::{Window, cut_windows};

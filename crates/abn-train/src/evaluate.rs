@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::{Classifier, Loss, Mode, Output};
-use abn_data::{Batch, Dataset, Loader, LoaderConfig, Transform};
+use abn_data::{Dataset, Loader, LoaderConfig, Transform};
 use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::{Device, Tensor};
 
 use crate::Result;
 use crate::evaluation::{Answer, Evaluation};
+use crate::part::Part;
 use crate::tally::Tally;
 
 /// A batch's labels on the host and where the network is.
@@ -21,17 +22,14 @@ pub(crate) struct Labels {
 /// A forward pass and its loss, the labels smoothed by this much.
 pub(crate) fn forward(
     model: &dyn Classifier,
-    batch: Batch,
+    part: Part,
     mode: Mode,
     smoothing: f64,
-    device: &Device,
 ) -> Result<(Output, Loss, Labels)> {
-    let Batch { images, labels, shape: [n, c, h, w], .. } = batch;
-    let images = Tensor::from_vec(images, (n, c, h, w), device)?;
-    let tensor = Tensor::from_slice(&labels, n, device)?;
-    let output = model.forward(&Tracked::constant(images), mode)?;
+    let tensor = part.classes()?;
+    let output = model.forward(&Tracked::constant(part.images), mode)?;
     let loss = abn_core::smoothed_loss(&output, &tensor, smoothing)?;
-    Ok((output, loss, Labels { values: labels, tensor }))
+    Ok((output, loss, Labels { values: part.known, tensor }))
 }
 
 /// Asks a network, which is on `device`, for every image of a dataset in its order, in evaluation
@@ -72,7 +70,8 @@ pub(crate) fn evaluate_part(
             continue; // other processes' images
         }
         let indices = batch.indices.clone();
-        let answer = || no_grad(|| forward(model, batch, Mode::Eval, 0.0, device));
+        let part = Part::new(batch, device)?;
+        let answer = || no_grad(|| forward(model, part, Mode::Eval, 0.0));
         let (output, loss, labels) = in_pool(|| packed.reuse(answer))?;
         tally.add(&output, &loss, &labels.values)?;
         let scores = output.logits.value();

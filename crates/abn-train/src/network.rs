@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::{Classifier, Mixed, Mode};
-use abn_data::{Batch, Dataset, Loader, LoaderConfig, Shard, Transform};
+use abn_data::{Dataset, Loader, LoaderConfig, Shard, Transform};
 use abn_multitask::MultiTask;
 use abn_ops::{Meter, PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::backprop::GradStore;
@@ -14,6 +14,7 @@ use crate::attributes::{TaskAnswers, TaskEvaluation};
 use crate::card::Question;
 use crate::evaluate::{evaluate_part, forward};
 use crate::evaluation::Evaluation;
+use crate::part::Part;
 use crate::tally::{Tally, TaskSums};
 use crate::{Precision, Result, ledger};
 
@@ -85,7 +86,7 @@ impl Network {
     /// gradient; of none by a network of several tasks, whose passes may be many.
     pub(crate) fn train(
         &self,
-        part: Batch,
+        part: Part,
         pass: &Pass,
         gradients: &mut GradStore,
         tally: &mut Tally,
@@ -95,7 +96,7 @@ impl Network {
         let mode = Mode::Train { seed };
         match self {
             Self::Classes(model) => {
-                let (output, loss, labels) = forward(&**model, part, mode, smoothing, device)?;
+                let (output, loss, labels) = forward(&**model, part, mode, smoothing)?;
                 match meter {
                     Some(meter) => {
                         if share > 0.0 {
@@ -109,14 +110,14 @@ impl Network {
                 }
                 // What backward needs it holds itself: without these, memory is free sooner.
                 drop(output);
-                let share = Tensor::new(share, device)?;
+                let share = abn_ops::scalar(share, device)?;
                 loss.total.backward_telling(share, gradients, &mut |parameter, store| {
                     complete(parameter, store);
                     Ok(())
                 })?;
             }
             Self::Tasks(model) => {
-                let (images, labels) = tensors(part, device)?;
+                let (images, labels) = (Tracked::constant(part.images), part.labels);
                 let share = f64::from(share);
                 let step = model.backward_into(&images, &labels, mode, share, gradients)?;
                 let scores = step.output.attention.as_ref();
@@ -196,7 +197,8 @@ pub(crate) fn evaluate_tasks(
             continue; // other processes' images
         }
         let indices = batch.indices.clone();
-        let (images, labels) = tensors(batch, device)?;
+        let part = Part::new(batch, device)?;
+        let (images, labels) = (Tracked::constant(part.images), part.labels);
         let answer = || packed.reuse(|| no_grad(|| model.forward(&images, Mode::Eval)));
         let output = in_pool(answer)?;
         let loss = abn_multitask::loss(model.tasks(), &output, &labels)?;
@@ -221,13 +223,6 @@ pub(crate) fn evaluate_tasks(
         }));
     }
     Ok(Some(TaskEvaluation { tally, answers, tasks }))
-}
-
-/// Images (N, 3, H, W) and labels (N, T).
-fn tensors(batch: Batch, device: &Device) -> Result<(Tracked, Tensor)> {
-    let Batch { images, labels, tasks, shape: [n, c, h, w], .. } = batch;
-    let images = Tensor::from_vec(images, (n, c, h, w), device)?;
-    Ok((Tracked::constant(images), Tensor::from_vec(labels, (n, tasks), device)?))
 }
 
 fn wrong(predicted: &Tensor, labels: &Tensor) -> Result<usize> {

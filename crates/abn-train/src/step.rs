@@ -3,7 +3,6 @@
 use std::mem;
 use std::sync::Arc;
 
-use abn_data::Batch;
 use abn_ops::{Across, Meter, synchronised};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
@@ -11,9 +10,11 @@ use candle_core::{Device, Tensor};
 use crate::Result;
 use crate::network::{Network, Pass};
 use crate::parallel::Gradients;
+use crate::part::Part;
 use crate::tally::Tally;
 
-/// Images that keep a process in step that has none of its own in a part: enough for batch norm.
+/// Black images, of share 0, that keep a process in step that has none of its own in a part: enough for
+/// batch norm.
 const STAND_INS: usize = 2;
 
 /// A step in progress.
@@ -52,17 +53,17 @@ impl Step {
     /// number gives gradients that are none.
     ///
     /// Without [`Task::statistics`], batch norm sees this process's images of the part.
-    pub fn add(&mut self, task: &mut Task, part: Batch, tally: &mut Tally) -> Result<()> {
+    pub fn add(&mut self, task: &mut Task, part: Part, tally: &mut Tally) -> Result<()> {
         // The first part has the seed of a step that is not in parts, the first process that of one
         // that is alone.
         let seed = if self.parts == 0 { task.seed } else { absorb(task.seed, self.parts) };
         let seed = if task.rank == 0 { seed } else { absorb(seed, u64::MAX - task.rank as u64) };
         // The mean over the step's images is that of its parts, each by its share of them.
-        let images = part.indices.len();
+        let images = part.len();
         let share = images as f32 / task.whole as f32;
         self.images += task.part.min(task.whole - self.images);
         self.parts += 1;
-        let part = if images == 0 { stand_in(&part) } else { part };
+        let part = if images == 0 { part.stand_ins(STAND_INS)? } else { part };
         let mut others = task.others.as_mut().filter(|_| self.images >= task.whole);
         let mut complete = |parameter: &Tensor, store: &mut GradStore| {
             if let Some(others) = &mut others {
@@ -86,18 +87,6 @@ impl Step {
     /// The step's gradient, once it has all its `whole` images; the next step begins.
     pub fn finished(&mut self, whole: usize) -> Option<GradStore> {
         (self.images >= whole).then(|| mem::take(self).gradients)
-    }
-}
-
-/// Black images, whose share of the gradient is 0.
-fn stand_in(part: &Batch) -> Batch {
-    let [_, channels, height, width] = part.shape;
-    Batch {
-        images: vec![0.0; STAND_INS * channels * height * width],
-        labels: vec![0; STAND_INS * part.tasks],
-        tasks: part.tasks,
-        indices: vec![0; STAND_INS],
-        shape: [STAND_INS, channels, height, width],
     }
 }
 
@@ -154,15 +143,16 @@ mod tests {
     }
 
     /// Images `range` of a batch.
-    fn batch(range: std::ops::Range<usize>) -> Batch {
+    fn part(range: std::ops::Range<usize>) -> Part {
         let pixel = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 25.0;
-        Batch {
+        let batch = abn_data::Batch {
             images: range.clone().flat_map(|n| (0..12).map(move |i| pixel(n * 12 + i))).collect(),
             labels: range.clone().map(|n| (n * 5 % 3) as u32).collect(),
             tasks: 1,
             shape: [range.len(), 3, 2, 2],
             indices: range.collect(),
-        }
+        };
+        Part::new(batch, &Device::Cpu).unwrap()
     }
 
     /// A step of seven images.
@@ -195,7 +185,7 @@ mod tests {
             let (mut step, mut tally) = (Step::default(), Tally::default());
             for part in parts {
                 assert!(step.finished(7).is_none(), "{parts:?} are not whole yet");
-                step.add(&mut task(&model, 0, part.len()), batch(part.clone()), &mut tally)
+                step.add(&mut task(&model, 0, part.len()), self::part(part.clone()), &mut tally)
                     .unwrap();
             }
             let gradients = step.finished(7).expect("the parts are the whole");
@@ -221,7 +211,7 @@ mod tests {
         let shares = [0..4, 4..7, 7..7];
         let steps = shares.clone().map(|images| {
             let (mut step, mut tally) = (Step::default(), Tally::default());
-            step.add(&mut task(&model, 1, 7), batch(images), &mut tally).unwrap();
+            step.add(&mut task(&model, 1, 7), part(images), &mut tally).unwrap();
             let gradients = step.finished(7).expect("everybody's images are the step's");
             (
                 gradients.get(&weight).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(),
@@ -232,7 +222,7 @@ mod tests {
         assert!(none.0.iter().all(|&g| g == 0.0), "{:?}", none.0);
         assert_eq!(none.1, Tally::default());
         let (mut step, mut tally) = (Step::default(), Tally::default());
-        step.add(&mut task(&model, 0, 7), batch(0..7), &mut tally).unwrap();
+        step.add(&mut task(&model, 0, 7), part(0..7), &mut tally).unwrap();
         let whole = step.finished(7).unwrap();
         let whole = whole.get(&weight).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for ((whole, a), b) in whole.iter().zip(&first.0).zip(&second.0) {

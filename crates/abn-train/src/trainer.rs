@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::ParamStore;
-use abn_data::{Loader, LoaderConfig, Splits};
+use abn_data::{LoaderConfig, Splits};
 use abn_ops::in_pool;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::card::Card;
 use crate::checkpoint::{self, Best, State, Training};
 use crate::ema::Ema;
+use crate::feed::Feed;
 use crate::folder::{Found, RunFolder};
 use crate::init::{self, Extent};
 use crate::ledger::{Diverged, Ledger};
@@ -144,10 +145,12 @@ fn begin(team: &Team, recipe: &Recipe, folder: &Path, options: &TrainOptions) ->
     };
     let state = team.share_start(&mut training, state)?;
     let options = options.clone();
+    let feed = Feed::new(data.train.clone(), card.transform(), training.params.device())?;
     let session = Session {
         recipe,
         folder,
         data,
+        feed,
         card,
         model,
         training,
@@ -225,6 +228,7 @@ struct Session<'a> {
     recipe: &'a Recipe,
     folder: RunFolder,
     data: Splits,
+    feed: Feed,
     card: Card,
     model: Network,
     training: Training,
@@ -339,13 +343,12 @@ impl Session<'_> {
             shard: self.team.shard(),
             ..LoaderConfig::default()
         };
-        let loader = Loader::new(self.data.train.clone(), self.card.transform(), config)?;
         let (team, recipe) = (self.team, self.recipe);
         let statistics = |counts| team.statistics(recipe.sync_batch_norm, counts);
         let mut progress = Step::default();
         let mut ledger = Ledger::new(&self.model, self.training.params.device())?;
         let (mut parts, mut stopped) = (self.state.step * recipe.accumulate, false);
-        for part in loader.skip(self.state.step * recipe.accumulate) {
+        for part in self.feed.epoch(config, parts)? {
             let whole = self.images_of_step();
             let mut task = Task {
                 model: &self.model,

@@ -40,6 +40,8 @@ pub(crate) enum Of {
     Double,
     /// `u32`
     Index,
+    /// `unsigned char`
+    Byte,
 }
 
 impl<'a> Arg<'a> {
@@ -90,6 +92,7 @@ impl Grid {
 }
 
 /// A kernel's arguments, as they are passed: each begins at one of `starts`.
+#[derive(Clone)]
 pub(super) struct Arguments {
     pub words: Vec<u64>,
     pub starts: Vec<usize>,
@@ -126,6 +129,7 @@ pub(crate) fn launch(
                     Of::Wide => wide,
                     Of::Double => DType::F64,
                     Of::Index => DType::U32,
+                    Of::Byte => DType::U8,
                 };
                 check(op, tensor, expected, device)?;
                 if matches!(arg, Arg::Out(..)) {
@@ -242,6 +246,7 @@ fn cpu_address(op: &'static str, storage: &CpuStorage) -> Result<u64> {
         CpuStorage::F64(data) => data.as_ptr() as u64,
         CpuStorage::BF16(data) => data.as_ptr() as u64,
         CpuStorage::U32(data) => data.as_ptr() as u64,
+        CpuStorage::U8(data) => data.as_ptr() as u64,
         _ => return Err(Error::Unsupported { op, what: "this number type".into() }),
     })
 }

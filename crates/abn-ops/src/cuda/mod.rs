@@ -67,8 +67,17 @@ pub(crate) fn wide(op: &'static str, dtype: DType) -> Result<DType> {
 ///
 /// Its elements may be read by kernels only that come after one that writes them.
 pub(crate) fn unwritten(like: &Tensor, dtype: DType, shape: impl Into<Shape>) -> Result<Tensor> {
+    unwritten_on(like.device(), dtype, shape)
+}
+
+/// As [`unwritten`], on a device.
+pub(crate) fn unwritten_on(
+    device: &Device,
+    dtype: DType,
+    shape: impl Into<Shape>,
+) -> Result<Tensor> {
     let shape = shape.into();
-    match like.device() {
+    match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => driver::unwritten(device, dtype, shape),
         #[cfg(feature = "cuda-emulation")]
