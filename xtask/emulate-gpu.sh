@@ -11,6 +11,8 @@ cargo test --locked "${quick[@]}" -p abn-ops -p xtask --lib --features abn-ops/c
 # Batches that are cut out of a data set on the GPU are the loader's.
 cargo test --locked "${quick[@]}" -p abn-train -p xtask --lib --features abn-ops/cuda-emulation feed::
 if [ "${1:-}" = --parity ]; then
+    # Training steps are kernels alone.
+    cargo test --locked "${quick[@]}" -p abn-train -p xtask --features abn-ops/cuda-emulation --test gpu -- --ignored
     cargo test --locked "${quick[@]}" -p abn-tests -p xtask --test parity --test precision --test gpu_check \
         --features abn-tests/cuda-emulation,xtask/cuda-emulation
 fi

@@ -22,7 +22,7 @@ use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
 use self::leaves::Leaves;
-use crate::{Error, Result, across, elementwise, packed};
+use crate::{Error, Result, across, elementwise, layout, packed};
 
 /// Gradient of a node's output in (contiguous), gradients of its inputs (in order, `None`: not needed) out.
 ///
@@ -302,7 +302,7 @@ impl Tracked {
         let root = self.node.clone().ok_or(Error::Backward("the value depends on no leaf"))?;
         let mut leaves = complete.is_some().then(|| Leaves::below(&root));
         // Operations work in the gradient's memory, and the caller may still use this tensor.
-        let gradient = gradient.force_contiguous()?;
+        let gradient = layout::duplicate(&gradient)?;
         let mut order = BinaryHeap::from([root.id]);
         let mut pending = BTreeMap::from([(root.id, (root, gradient))]);
         let mut late = Vec::new();

@@ -18,6 +18,7 @@ mod elementwise;
 mod ema;
 mod error;
 mod excite;
+mod graph;
 mod host;
 mod inlet;
 mod layout;
@@ -53,6 +54,7 @@ pub use elementwise::{add, relu, sigmoid};
 pub use ema::{ema_step, ema_step_all};
 pub use error::{Error, Result};
 pub use excite::excite;
+pub use graph::{Graph, graphs_launched};
 pub use host::Element;
 pub use inlet::{Carried, Inlet, Lane, scalar};
 pub use layout::{cast, reshape, to_channels_first, to_channels_last};
@@ -67,5 +69,5 @@ pub use pool::{
     Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, global_max_pool, max_pool2d,
 };
 pub use settings::{cudnn_measures, cudnn_refused, set_cudnn_measures, set_tf32, tf32};
-pub use sgd::{SgdConfig, sgd_step, sgd_step_all};
+pub use sgd::{SgdConfig, sgd_step, sgd_step_all, sgd_step_at};
 pub use windows::{Window, cut_windows};

@@ -1,5 +1,7 @@
 //! How what training steps counted comes to the host.
 
+use std::sync::Arc;
+
 use abn_ops::{Branch, Meter};
 use candle_core::{Device, Tensor};
 
@@ -16,7 +18,7 @@ const PARTS: u64 = 32;
 /// On the CPU each part's are there at once. On a GPU they stay there ([`Meter`]), so that no step waits
 /// for the one before, and are read every [`PARTS`] parts and at the end.
 pub(crate) struct Ledger {
-    meter: Option<Meter>,
+    meter: Option<Arc<Meter>>,
     /// On a GPU, parts since it was read.
     waiting: u64,
     /// Images of all processes in these.
@@ -36,19 +38,14 @@ pub(crate) struct Diverged {
 }
 
 impl Ledger {
-    /// Of this network's steps on this device.
-    pub fn new(model: &Network, device: &Device) -> Result<Self> {
-        let meter = match model {
-            Network::Classes(_) => Meter::on(device)?,
-            // Its passes read their own losses.
-            Network::Tasks(_) => None,
-        };
-        Ok(Self { meter, waiting: 0, images: 0, attention: false, loss: f64::NAN })
+    /// Of an epoch whose steps this meter counts, if there is one. It is at 0.
+    pub fn new(meter: Option<Arc<Meter>>) -> Self {
+        Self { meter, waiting: 0, images: 0, attention: false, loss: f64::NAN }
     }
 
     /// What the steps' passes add to, if they do not count on the host.
     pub fn meter(&self) -> Option<&Meter> {
-        self.meter.as_ref()
+        self.meter.as_deref()
     }
 
     /// The last loss that is known: of the last part, or on a GPU the mean of some parts before.
@@ -99,6 +96,16 @@ impl Ledger {
     fn diverged(&self) -> Option<Diverged> {
         (!self.loss.is_finite()).then_some(Diverged { loss: self.loss, later: 0 })
     }
+}
+
+/// The meter of this network's steps on this device: one for the run, since captured steps know it by
+/// its memory. `None` where the host counts.
+pub(crate) fn meter(model: &Network, device: &Device) -> Result<Option<Arc<Meter>>> {
+    Ok(match model {
+        Network::Classes(_) => Meter::on(device)?.map(Arc::new),
+        // Its passes read their own losses.
+        Network::Tasks(_) => None,
+    })
 }
 
 /// Counts a part on a GPU.

@@ -55,6 +55,7 @@ mod precision;
 mod progress;
 mod recipe;
 mod records;
+mod replay;
 pub mod report;
 mod run;
 mod schedule;

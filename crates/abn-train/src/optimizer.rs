@@ -38,6 +38,24 @@ impl Sgd {
     /// If a gradient's shape is not its parameter's.
     pub fn step(&mut self, gradients: &GradStore, lr: f64) -> Result<()> {
         let config = SgdConfig { lr, ..self.config };
+        self.step_by(gradients, |steps, first| abn_ops::sgd_step_all(steps, &config, first))
+    }
+
+    /// [`Sgd::step`] at a learning rate (f64) that lies where the parameters do, as it is when the
+    /// device does the step.
+    ///
+    /// # Errors
+    /// As [`Sgd::step`].
+    pub fn step_at(&mut self, gradients: &GradStore, lr: &Tensor) -> Result<()> {
+        let config = self.config;
+        self.step_by(gradients, |steps, first| abn_ops::sgd_step_at(lr, steps, &config, first))
+    }
+
+    fn step_by(
+        &mut self,
+        gradients: &GradStore,
+        step_all: impl Fn(&[(&Tensor, &Tensor, &Tensor)], bool) -> abn_ops::Result<()>,
+    ) -> Result<()> {
         let mut fresh = Vec::new();
         for (name, parameter) in &self.parameters {
             if gradients.get(parameter).is_some() && !self.velocity.contains_key(name) {
@@ -56,8 +74,8 @@ impl Sgd {
                 None => later.push(step),
             }
         }
-        abn_ops::sgd_step_all(&first, &config, true)?;
-        abn_ops::sgd_step_all(&later, &config, false)?;
+        step_all(&first, true)?;
+        step_all(&later, false)?;
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::ParamStore;
 use abn_data::{LoaderConfig, Splits};
-use abn_ops::in_pool;
-use candle_core::{DType, Device};
+use abn_ops::{Meter, in_pool};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
@@ -16,11 +16,13 @@ use crate::ema::Ema;
 use crate::feed::Feed;
 use crate::folder::{Found, RunFolder};
 use crate::init::{self, Extent};
-use crate::ledger::{Diverged, Ledger};
+use crate::ledger::{self, Diverged, Ledger};
 use crate::network::{Network, Tested};
 use crate::optimizer::Sgd;
 use crate::parallel::{Gradients, Group, Team};
+use crate::part::Part;
 use crate::progress::{EpochBar, Progress, Reporter};
+use crate::replay::{Replay, Replayed};
 use crate::report::gallery::{self, Chosen};
 use crate::report::{Gallery, attributes};
 use crate::step::{Step, Task, step_seed};
@@ -49,6 +51,10 @@ pub struct TrainOptions {
     /// The processes that train this run together, of which this is one: each calls [`train`] with
     /// the same recipe. Default: this process alone.
     pub group: Option<Arc<Group>>,
+    /// Have a GPU replay its steps as CUDA graphs, which spares it waiting for the host to tell it each
+    /// kernel. The same kernels, the same result. Where steps cannot be captured, training goes on
+    /// without and says why.
+    pub cuda_graph: bool,
 }
 
 /// Trains what a recipe says, in a folder of its own.
@@ -145,12 +151,22 @@ fn begin(team: &Team, recipe: &Recipe, folder: &Path, options: &TrainOptions) ->
     };
     let state = team.share_start(&mut training, state)?;
     let options = options.clone();
+    let meter = ledger::meter(&model, training.params.device())?;
+    let replay = match Replay::wanted(recipe, &options, training.params.device(), meter.is_some()) {
+        Ok(replay) => replay,
+        Err(why) => {
+            reporter.say(&format!("training without CUDA graphs: {why}"));
+            None
+        }
+    };
     let feed = Feed::new(data.train.clone(), card.transform(), training.params.device())?;
     let session = Session {
         recipe,
         folder,
         data,
         feed,
+        meter,
+        replay,
         card,
         model,
         training,
@@ -229,6 +245,10 @@ struct Session<'a> {
     folder: RunFolder,
     data: Splits,
     feed: Feed,
+    /// What counts steps on a GPU.
+    meter: Option<Arc<Meter>>,
+    /// The captured steps, if any are.
+    replay: Option<Replay>,
     card: Card,
     model: Network,
     training: Training,
@@ -346,10 +366,11 @@ impl Session<'_> {
         let (team, recipe) = (self.team, self.recipe);
         let statistics = |counts| team.statistics(recipe.sync_batch_norm, counts);
         let mut progress = Step::default();
-        let mut ledger = Ledger::new(&self.model, self.training.params.device())?;
+        let mut ledger = Ledger::new(self.meter.clone());
         let (mut parts, mut stopped) = (self.state.step * recipe.accumulate, false);
         for part in self.feed.epoch(config, parts)? {
-            let whole = self.images_of_step();
+            let (whole, part) = (self.images_of_step(), part?);
+            let replayed = self.replayed(&part, whole)?;
             let mut task = Task {
                 model: &self.model,
                 device: self.training.params.device(),
@@ -362,21 +383,26 @@ impl Session<'_> {
                 meter: ledger.meter(),
                 others: self.gradients.as_mut(),
             };
-            let (part, mut counted) = (part?, self.model.tally());
-            in_pool(|| progress.add(&mut task, part, &mut counted))?;
+            let is_told = replayed.is_some();
+            let mut counted = replayed.unwrap_or_else(|| self.model.tally());
+            if !is_told {
+                in_pool(|| progress.add(&mut task, part, &mut counted))?;
+            }
             let stop = team.count(&mut counted, self.options.stop.load(Ordering::Relaxed))?;
             parts += 1;
             self.still_a_number(ledger.add(&mut tally, &counted, team)?, parts)?;
             bar.step(counted.images, ledger.loss());
-            let Some(mut gradients) = progress.finished(whole) else { continue };
-            if let Some(others) = &mut self.gradients {
-                others.finish(&mut gradients)?;
-            }
-            let lr = self.learning_rate(self.state.step);
-            in_pool(|| self.training.optimizer.step(&gradients, lr))?;
-            drop(gradients);
-            if let Some(ema) = &self.training.ema {
-                ema.update(self.state.epoch * self.steps_per_epoch() + self.state.step)?;
+            if !is_told {
+                let Some(mut gradients) = progress.finished(whole) else { continue };
+                if let Some(others) = &mut self.gradients {
+                    others.finish(&mut gradients)?;
+                }
+                let lr = self.learning_rate(self.state.step);
+                in_pool(|| self.training.optimizer.step(&gradients, lr))?;
+                drop(gradients);
+                if let Some(ema) = &self.training.ema {
+                    ema.update(self.steps_before())?;
+                }
             }
             self.state.step += 1;
             if stop {
@@ -389,6 +415,52 @@ impl Session<'_> {
             return self.stop_with(tally);
         }
         Ok(tally)
+    }
+
+    /// Steps of the run so far.
+    fn steps_before(&self) -> usize {
+        self.state.epoch * self.steps_per_epoch() + self.state.step
+    }
+
+    /// What the host counted of a step that the device has been told to replay; `None` if it is still to be
+    /// done.
+    fn replayed(&mut self, part: &Part, whole: usize) -> Result<Option<Tally>> {
+        let (lr, steps) = (self.learning_rate(self.state.step), self.steps_before());
+        let (Some(replay), recipe) = (&mut self.replay, self.recipe) else { return Ok(None) };
+        let (model, training) = (&self.model, &mut self.training);
+        let meter = self.meter.as_deref();
+        let work = |part: Part, lr: &Tensor| {
+            let (mut step, mut counted) = (Step::default(), model.tally());
+            let mut task = Task {
+                model,
+                device: training.params.device(),
+                whole,
+                part: recipe.part_size(),
+                // Of dropout, which is not captured.
+                seed: 0,
+                smoothing: recipe.label_smoothing,
+                rank: 0,
+                statistics: &|_| None,
+                meter,
+                others: None,
+            };
+            step.add(&mut task, part, &mut counted)?;
+            if let Some(gradients) = step.finished(whole) {
+                training.optimizer.step_at(&gradients, lr)?;
+            }
+            if let Some(ema) = &training.ema {
+                ema.update(steps)?;
+            }
+            Ok(counted)
+        };
+        Ok(match in_pool(|| replay.step(part, lr, work))? {
+            Replayed::Done(counted) => Some(counted),
+            Replayed::NotYet => None,
+            Replayed::Refused(why) => {
+                self.reporter.say(&format!("going on without CUDA graphs: {why}"));
+                None
+            }
+        })
     }
 
     /// Refuses to go on if the loss of one of the epoch's first so many parts was no number.

@@ -1,6 +1,6 @@
 //! The GPU's kernels on the CPU.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
@@ -62,8 +62,69 @@ pub fn emulated<R>(on: bool, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Kernels that are to be run later, again and again, and the memory that they were given meanwhile.
+#[derive(Default)]
+pub struct Recording {
+    launches: Vec<Launch>,
+    memory: Vec<Tensor>,
+}
+
+#[derive(Clone)]
+struct Launch {
+    op: &'static str,
+    kernel: &'static str,
+    dtype: DType,
+    grid: Grid,
+    arguments: Arguments,
+}
+
+thread_local! {
+    static RECORDING: RefCell<Option<Recording>> = const { RefCell::new(None) };
+}
+
+impl Recording {
+    /// Records this thread's kernels instead of running them.
+    pub fn begin() {
+        RECORDING.set(Some(Self::default()));
+    }
+
+    /// Ends it.
+    pub fn end() -> Self {
+        RECORDING.take().unwrap_or_default()
+    }
+
+    /// Runs them all. What no kernel of them has written is NaN.
+    pub fn run(&self) -> Result<()> {
+        for tensor in &self.memory {
+            forget(tensor)?;
+        }
+        for Launch { op, kernel, dtype, grid, arguments } in self.launches.clone() {
+            launch(op, kernel, dtype, grid, arguments)?;
+        }
+        Ok(())
+    }
+}
+
+/// Overwrites a tensor's memory, which begins with it.
+fn forget(tensor: &Tensor) -> Result<()> {
+    let at = super::address_mut("emulation", tensor)? as *mut u8;
+    // SAFETY: the tensor is contiguous and of that many bytes, and nobody reads it now.
+    unsafe { at.write_bytes(0xff, tensor.elem_count() * tensor.dtype().size_in_bytes()) };
+    Ok(())
+}
+
 /// Filled with NaN, so that tests find what no kernel wrote.
 pub fn unwritten(dtype: DType, shape: Shape) -> Result<Tensor> {
+    let tensor = nan(dtype, shape)?;
+    RECORDING.with_borrow_mut(|recording| {
+        if let Some(recording) = recording {
+            recording.memory.push(tensor.clone());
+        }
+    });
+    Ok(tensor)
+}
+
+fn nan(dtype: DType, shape: Shape) -> Result<Tensor> {
     Ok(match dtype {
         DType::U32 => Tensor::full(u32::MAX, shape, &Device::Cpu)?,
         DType::F64 => Tensor::full(f64::NAN, shape, &Device::Cpu)?,
@@ -80,6 +141,17 @@ pub fn launch(
     grid: Grid,
     mut arguments: Arguments,
 ) -> Result<()> {
+    let recorded = RECORDING.with_borrow_mut(|recording| match recording {
+        Some(recording) => {
+            let arguments = arguments.clone();
+            recording.launches.push(Launch { op, kernel, dtype, grid, arguments });
+            true
+        }
+        None => false,
+    });
+    if recorded {
+        return Ok(());
+    }
     let emulate: Emulate = match dtype {
         DType::BF16 => abn_emulate_bf16,
         DType::F64 => abn_emulate_f64,

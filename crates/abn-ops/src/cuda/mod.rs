@@ -31,6 +31,8 @@ pub(crate) use staged::{Stage, carry, is_on as is_staged};
 
 use crate::{Error, Result};
 
+#[cfg(feature = "cuda-emulation")]
+pub(crate) use emulation::Recording;
 #[cfg(all(test, feature = "cuda-emulation"))]
 pub(crate) use emulation::emulated;
 

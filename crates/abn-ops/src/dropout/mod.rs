@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::host::{Element, by_device, host, tensor, unwritten, update};
 use crate::simd::multiversion;
-use crate::{Error, Result, Tracked, cost};
+use crate::{Error, Result, Tracked, cost, graph};
 
 /// Sets each element to zero with probability `p` and divides the others by `1 - p`.
 ///
@@ -51,6 +51,7 @@ pub fn dropout_parts(x: &Tracked, p: f64, seeds: &[u64]) -> Result<Tracked> {
     if p == 0.0 {
         return Ok(x.clone());
     }
+    graph::refuse(OP, "dropout's mask is another in each")?;
     let input = x.value().contiguous()?;
     let y = by_device!(OP, &input, gpu => cuda::dropped(OP, &input, p, seeds), T => {
         let x = host::<T>(OP, &input)?;

@@ -11,7 +11,7 @@ use candle_core::Tensor;
 pub(crate) use cpu::{logistic, positive, relu_backward};
 
 use crate::host::{by_device, host, update};
-use crate::{Error, Result, Tracked, autograd, cost};
+use crate::{Error, Result, Tracked, autograd, cost, layout};
 
 /// `a + b`, elementwise.
 ///
@@ -39,7 +39,7 @@ pub fn add(a: &Tracked, b: &Tracked) -> Result<Tracked> {
     Ok(Tracked::from_op(sum, &[a, b], move |grad| {
         Ok(match tracked {
             // Gradients may not share memory.
-            (true, true) => vec![Some(grad.copy()?), Some(grad)],
+            (true, true) => vec![Some(layout::duplicate(&grad)?), Some(grad)],
             (true, false) => vec![Some(grad), None],
             _ => vec![None, Some(grad)],
         })

@@ -46,6 +46,12 @@ pub fn cast(x: &Tracked, dtype: DType) -> Result<Tracked> {
     Ok(Tracked::from_op(y, &[x], move |grad| Ok(vec![Some(converted(&grad, before)?)])))
 }
 
+/// The same numbers in contiguous memory of their own.
+pub(crate) fn duplicate(x: &Tensor) -> Result<Tensor> {
+    on_gpu!(x => cuda::duplicate(&x.contiguous()?));
+    Ok(x.force_contiguous()?)
+}
+
 fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {
     on_gpu!(x => cuda::convert("cast", x, dtype));
     Ok(x.to_dtype(dtype)?)

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::SgdConfig;
 use crate::Result;
-use crate::cuda::{Arg, Grid, address, address_mut, check, launch};
+use crate::cuda::{Arg, Grid, Of, address, address_mut, check, launch};
 
 /// Tensors of a kernel's table, `ITEMS` of the kernels: what its arguments hold.
 const ITEMS: usize = 96;
@@ -72,7 +72,16 @@ fn staged(
         velocity: velocity.as_ref(),
         source,
     });
-    by_tables(op, kernel, &there.collect::<Vec<_>>(), more)?;
+    let lent = more.iter().map(|arg| match arg {
+        Arg::In(_, tensor) => stage.copy(op, tensor).map(Some),
+        _ => Ok(None),
+    });
+    let lent = lent.collect::<Result<Vec<_>>>()?;
+    let more = more.iter().zip(&lent).map(|(arg, copy)| match (arg, copy) {
+        (Arg::In(of, _), Some(copy)) => Arg::In(*of, copy),
+        (arg, _) => *arg,
+    });
+    by_tables(op, kernel, &there.collect::<Vec<_>>(), &more.collect::<Vec<_>>())?;
     for item in items {
         stage.back(op, item.target)?;
         item.velocity.map_or(Ok(()), |velocity| stage.back(op, velocity))?;
@@ -80,13 +89,20 @@ fn staged(
     Ok(())
 }
 
-pub fn sgd(op: &'static str, items: &[Item<'_>], config: &SgdConfig, first: bool) -> Result<()> {
+pub fn sgd(
+    op: &'static str,
+    items: &[Item<'_>],
+    config: &SgdConfig,
+    lr: Option<&Tensor>,
+    first: bool,
+) -> Result<()> {
     let more = [
         Arg::Real(config.lr),
         Arg::Real(config.momentum),
         Arg::Real(config.weight_decay),
         Arg::Flag(config.nesterov),
         Arg::Flag(first),
+        Arg::or_null(lr, |lr| Arg::In(Of::Double, lr)),
     ];
     by_tables(op, "sgd", items, &more)
 }

@@ -30,8 +30,10 @@ DEVICE Item item_of(const Table& table, i64 chunk, i64& start, i64& end) {
     return item;
 }
 
-KERNEL(sgd)(const WHOLE Table table, i64 chunk, double lr_, double momentum_, double decay_, i64 nesterov, i64 fresh) {
-    A lr = A(lr_), momentum = A(momentum_), decay = A(decay_);
+// The learning rate is the one at `lr_at`, if that is not null.
+KERNEL(sgd)(const WHOLE Table table, i64 chunk, double lr_, double momentum_, double decay_, i64 nesterov, i64 fresh,
+            const double* lr_at) {
+    A lr = A(lr_at ? *lr_at : lr_), momentum = A(momentum_), decay = A(decay_);
     i64 start, end;
     Item item = item_of(table, chunk, start, end);
     for (i64 i = start + threadIdx.x; i < end; i += blockDim.x) {

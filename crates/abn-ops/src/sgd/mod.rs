@@ -67,6 +67,35 @@ pub fn sgd_step_all(
     config: &SgdConfig,
     first: bool,
 ) -> Result<()> {
+    step_all(steps, config, None, first)
+}
+
+/// [`sgd_step_all`] by a learning rate that lies on the parameters' device and is read when the step is
+/// done, in place of [`SgdConfig::lr`]: a captured step ([`crate::Graph`]) then follows it.
+///
+/// # Shapes
+/// `lr` f64, a scalar.
+///
+/// # Errors
+/// As [`sgd_step_all`], and if `lr` is no such scalar.
+pub fn sgd_step_at(
+    lr: &Tensor,
+    steps: &[(&Tensor, &Tensor, &Tensor)],
+    config: &SgdConfig,
+    first: bool,
+) -> Result<()> {
+    if lr.elem_count() != 1 {
+        return Err(Error::shape(OP, "a learning rate that is a scalar", lr.dims()));
+    }
+    step_all(steps, config, Some(lr), first)
+}
+
+fn step_all(
+    steps: &[(&Tensor, &Tensor, &Tensor)],
+    config: &SgdConfig,
+    lr: Option<&Tensor>,
+    first: bool,
+) -> Result<()> {
     for (param, velocity, grad) in steps {
         for other in [velocity, grad] {
             if other.dims() != param.dims() {
@@ -86,8 +115,10 @@ pub fn sgd_step_all(
             cuda::Item { target, velocity, source }
         };
         let items: Vec<_> = steps.iter().zip(&grads).map(item).collect();
-        return cuda::sgd(OP, &items, config, first);
+        return cuda::sgd(OP, &items, config, lr, first);
     }
+    let lr = lr.map_or(Ok(config.lr), |lr| lr.flatten_all()?.get(0)?.to_scalar::<f64>())?;
+    let config = &SgdConfig { lr, ..*config };
     for ((param, velocity, _), grad) in steps.iter().zip(&grads) {
         by_dtype!(OP, param, T => step::<T>(param, velocity, grad, config, first))?;
     }

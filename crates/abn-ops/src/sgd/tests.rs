@@ -92,3 +92,30 @@ fn threads_do_not_matter() {
         vec![p, v]
     });
 }
+
+#[test]
+fn a_learning_rate_beside_the_parameters_is_read_at_each_step() {
+    let start = random(1, &[5000]);
+    let run = |beside: bool| {
+        let [param, velocity] =
+            [&start, &start.zeros_like().unwrap()].map(|tensor| Var::from_tensor(tensor).unwrap());
+        let rate = Var::new(0.0f64, &Device::Cpu).unwrap();
+        for (step, lr) in [0.3, 0.3, 0.07].into_iter().enumerate() {
+            let config = SgdConfig { lr, ..config(0.9, true) };
+            let steps = [(param.as_tensor(), velocity.as_tensor(), &start)];
+            if beside {
+                rate.set(&Tensor::new(lr, &Device::Cpu).unwrap()).unwrap();
+                let config = SgdConfig { lr: f64::NAN, ..config };
+                sgd_step_at(&rate, &steps, &config, step == 0).unwrap();
+            } else {
+                sgd_step_all(&steps, &config, step == 0).unwrap();
+            }
+        }
+        flat(&param)
+    };
+    let stepped = run(false);
+    assert!(stepped.iter().all(|value| value.is_finite()) && stepped != flat(&start));
+    assert_eq!(run(true), stepped);
+    let two = Tensor::zeros(2, DType::F64, &Device::Cpu).unwrap();
+    assert!(sgd_step_at(&two, &[], &config(0.9, true), true).is_err());
+}
