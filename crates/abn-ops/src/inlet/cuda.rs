@@ -61,7 +61,7 @@ impl<T: Carried> Carrier<T> {
         copies.context().bind_to_thread().w()?;
         // The copy before has read its memory.
         self.filled.synchronize().w()?;
-        let bytes = std::mem::size_of_val(numbers);
+        let bytes = size_of_val(numbers);
         // SAFETY: nobody else has the pinned memory, which has room for the numbers (`Inlet::fill`
         // looks), and no copy reads it any more.
         let pinned = unsafe {
