@@ -16,7 +16,7 @@ const MEBIBYTE: f64 = 1024.0 * 1024.0;
 /// Of tests/reference, what the check starts in Python.
 const SCRIPTS: [&str; 4] = ["bench_step.py", "models.py", "train_reference.py", "worker.py"];
 /// Starts the program with CUDA's libraries, wherever they are.
-const LAUNCHER: (&str, &str) = ("gpu-check", include_str!("../../gpu-check.sh"));
+const LAUNCHER: &str = "xtask/gpu-check.sh";
 
 /// Builds the programs and lays everything into the folder: for a GPU, with a compiler and link stubs that need neither
 /// GPU nor toolkit here (`xtask/cuda-toolchain.sh`); or for the emulation.
@@ -49,9 +49,9 @@ pub fn run(target: Target, folder: &Path) -> Result<()> {
     for script in SCRIPTS {
         copy(&root.join("tests/reference").join(script), &folder.join(REFERENCE))?;
     }
-    let (name, text) = LAUNCHER;
-    std::fs::write(folder.join(name), text)?;
-    executable(&folder.join(name))?;
+    let launcher = folder.join("gpu-check");
+    std::fs::copy(root.join(LAUNCHER), &launcher).context(LAUNCHER)?;
+    executable(&launcher)?;
     let commit = files::git_commit(root).unwrap_or_else(|| "unknown".into());
     std::fs::write(folder.join(COMMIT), commit + "\n")?;
 
