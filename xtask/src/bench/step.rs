@@ -9,7 +9,7 @@ use std::time::Instant;
 use abn_backbones::{BuildOptions, Variant};
 use abn_core::{Classifier, Mixed, Mode, ParamStore};
 use abn_explain::{Attention, Explain, GradCam, resize};
-use abn_ops::{PackedWeights, SgdConfig, Tracked, no_grad};
+use abn_ops::{Graph, PackedWeights, SgdConfig, Tracked, no_grad};
 use abn_train::{DeviceChoice, Precision};
 use anyhow::{Context, Result, bail};
 use candle_core::backprop::GradStore;
@@ -38,6 +38,9 @@ pub struct Args {
     device: DeviceChoice,
     #[arg(long, default_value_t)]
     precision: Precision,
+    /// Replay training steps as a CUDA graph.
+    #[arg(long)]
+    cuda_graph: bool,
 }
 
 /// What a step is.
@@ -81,9 +84,20 @@ pub fn run(args: &Args) -> Result<()> {
         if args.precision == Precision::Bf16 {
             trainer.model = Box::new(Mixed::bf16(trainer.model, &device)?);
         }
-        Ok(move || trainer.pass(args.pass))
+        // The CPU has none.
+        let captures = args.cuda_graph && args.pass == Pass::Train && !device.is_cpu();
+        let device = device.clone();
+        Ok(move || {
+            if captures && trainer.steps == BEFORE_CAPTURE {
+                trainer.capture(&device)?;
+            }
+            trainer.pass(args.pass)
+        })
     })
 }
+
+/// Steps before one is captured: kernels are loaded, algorithms measured, memory taken that stays.
+const BEFORE_CAPTURE: u64 = 3;
 
 /// Takes steps on so many threads as standard input asks. On the CPU each gives its seconds; a GPU is
 /// waited for after the last of them only, as in training, and they share what it took.
@@ -145,6 +159,8 @@ pub struct Trainer {
     labels: Tensor,
     classes: Vec<u32>,
     steps: u64,
+    /// Of a training step.
+    graph: Option<Graph>,
     /// Of the answers.
     packed: PackedWeights,
 }
@@ -160,7 +176,7 @@ impl Trainer {
         let classes: Vec<_> = (0..count).map(|i| (i * 37 % classes) as u32).collect();
         let labels = Tensor::from_slice(&classes, count, device)?;
         let packed = PackedWeights::new();
-        Ok(Self { model, parameters, images, labels, classes, steps: 0, packed })
+        Ok(Self { model, parameters, images, labels, classes, steps: 0, graph: None, packed })
     }
 
     /// Seconds of a step.
@@ -211,14 +227,28 @@ impl Trainer {
     /// Seconds of a training step: forward, both losses, backward, SGD.
     pub fn step(&mut self) -> Result<f64> {
         let start = Instant::now();
+        match &self.graph {
+            Some(graph) => graph.launch()?,
+            None => self.train()?,
+        }
+        self.steps += 1;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Has the device replay this step from here on.
+    fn capture(&mut self, device: &Device) -> Result<()> {
+        self.graph = Some(Graph::capture(device, || self.train())?);
+        Ok(())
+    }
+
+    fn train(&self) -> Result<()> {
         let images = Tracked::constant(self.images.clone());
         let output = self.model.forward(&images, Mode::Train { seed: self.steps })?;
         let loss = abn_core::loss(&output, &self.labels)?.total;
         drop(output);
-        let gradients = loss.backward()?;
-        update(&self.parameters, &gradients, self.steps == 0)?;
-        self.steps += 1;
-        Ok(start.elapsed().as_secs_f64())
+        // Nothing comes from the host: a captured step would not copy it again.
+        let gradients = loss.backward_from(abn_ops::scalar(1.0, self.images.device())?)?;
+        update(&self.parameters, &gradients, self.steps == 0)
     }
 }
 

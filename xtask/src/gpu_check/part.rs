@@ -161,6 +161,7 @@ fn train(path: &Path, out: &Path, device: Device) -> Result<Trained> {
         device: Some(device.clone()),
         progress: Progress::Lines,
         command: "cargo xtask gpu-check".into(),
+        cuda_graph: !device.is_cpu(),
         ..TrainOptions::default()
     };
     let summary = abn_train::train(&Recipe::load(path)?, out, &options)?;

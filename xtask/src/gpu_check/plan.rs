@@ -38,17 +38,23 @@ pub struct Ours {
     /// In which numbers.
     #[serde(serialize_with = "as_text")]
     pub precision: Precision,
+    /// Steps as a CUDA graph.
+    pub graph: bool,
 }
 
 impl Ours {
     /// In a few words.
     pub fn name(self) -> String {
-        self.precision.to_string()
+        format!("{}{}", self.precision, if self.graph { ", graph" } else { "" })
     }
 
     /// For the worker.
     pub fn args(self) -> Vec<String> {
-        vec!["--precision".into(), self.precision.to_string()]
+        let mut args = vec!["--precision".to_owned(), self.precision.to_string()];
+        if self.graph {
+            args.push("--cuda-graph".into());
+        }
+        args
     }
 }
 
@@ -115,16 +121,19 @@ pub struct Pair {
     pub bar: Bar,
 }
 
-const F32: Ours = Ours { precision: Precision::F32 };
-const TF32: Ours = Ours { precision: Precision::Tf32 };
-const BF16: Ours = Ours { precision: Precision::Bf16 };
+const F32: Ours = Ours { precision: Precision::F32, graph: true };
+const TF32: Ours = Ours { precision: Precision::Tf32, graph: true };
+const BF16: Ours = Ours { precision: Precision::Bf16, graph: true };
+/// What the graph is worth.
+const TF32_STEP_BY_STEP: Ours = Ours { precision: Precision::Tf32, graph: false };
 const COMPILED: Option<&str> = Some("default");
 /// With CUDA graphs.
 const GRAPHS: Option<&str> = Some("reduce-overhead");
 
 /// What is timed against what. Of ours, each way that occurs here is timed where there is no PyTorch.
-pub const PAIRS: [Pair; 9] = [
+pub const PAIRS: [Pair; 10] = [
     pair(F32, Theirs::eager(Precision::F32), Bar::None),
+    pair(TF32_STEP_BY_STEP, Theirs::eager(Precision::Tf32), Bar::None),
     pair(TF32, Theirs::eager(Precision::Tf32), Bar::Eager),
     pair(BF16, Theirs::eager(Precision::Bf16), Bar::Best),
     pair(BF16, channels_last(Precision::Tf32, None), Bar::Best),
@@ -169,10 +178,11 @@ mod tests {
         for case in CASES.iter().chain(&EMULATED) {
             assert!(abn_backbones::find(case.network).is_ok(), "{}", case.network);
         }
-        let mut names: Vec<_> = PAIRS.iter().map(|pair| pair.theirs.name()).collect();
+        let names = PAIRS.iter().map(|pair| pair.ours.name() + &pair.theirs.name());
+        let mut names: Vec<_> = names.collect();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), PAIRS.len());
-        assert_eq!(our_ways(), [F32, TF32, BF16]);
+        assert_eq!(our_ways(), [F32, TF32_STEP_BY_STEP, TF32, BF16]);
     }
 }
