@@ -112,35 +112,34 @@ mod tests {
     use super::*;
     use crate::figures::file::FiguresFile;
 
-    /// Maps are neither shifted nor flipped: of networks that know the shapes, CAM and Grad-CAM point at
+    /// Maps are neither shifted nor flipped: of a network that knows the shapes, CAM and Grad-CAM point at
     /// them. (ABN's own maps are held to nothing, no loss asks them to: `reproduce-figures` reports them.)
     #[test]
     fn cam_and_grad_cam_point_at_the_planted_shape() {
         let file = FiguresFile::parse(include_str!("../../../recipes/figures-quick.toml")).unwrap();
+        let planted = file.planted.iter().find(|planted| planted.name == "CAM").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        for planted in &file.planted[..2] {
-            let name = &planted.name;
-            let run = folder.path().join(name);
-            train(&planted.recipe, &run, &TrainOptions::default()).unwrap();
-            let found = play(&Network::open(name, &run, &Device::Cpu).unwrap()).unwrap();
-            println!("{name}: {} of {} right", found.right, found.images);
-            assert!(found.right > 900, "{name} knows only {} of 1000", found.right);
-            for pointed in &found.methods {
-                println!("{pointed:?}");
-                match pointed.method.as_str() {
-                    "CAM" | "Grad-CAM" => {
-                        assert!(pointed.hits >= 0.9, "{name}: {pointed:?}");
-                        assert_eq!(pointed.marks, Some(Marks::Object));
-                    }
-                    random if random.starts_with("random") => {
-                        assert!(pointed.hits < 0.2, "{name}: {pointed:?}");
-                        assert_eq!(pointed.marks, None);
-                    }
-                    _ => {}
+        let run = folder.path().join("run");
+        train(&planted.recipe, &run, &TrainOptions::default()).unwrap();
+        let found = play(&Network::open("CAM", &run, &Device::Cpu).unwrap()).unwrap();
+        println!("{} of {} right", found.right, found.images);
+        assert!(found.right > 900, "knows only {} of 1000", found.right);
+        let mut held = 0;
+        for pointed in &found.methods {
+            println!("{pointed:?}");
+            match pointed.method.as_str() {
+                "CAM" | "Grad-CAM" => {
+                    assert!(pointed.hits >= 0.9, "{pointed:?}");
+                    assert_eq!(pointed.marks, Some(Marks::Object));
+                    held += 1;
                 }
+                random if random.starts_with("random") => {
+                    assert!(pointed.hits < 0.2, "{pointed:?}");
+                    assert_eq!(pointed.marks, None);
+                }
+                _ => {}
             }
         }
-        let names: Vec<_> = file.planted.iter().map(|planted| planted.name.as_str()).collect();
-        assert_eq!(names[..2], ["CAM", "baseline"]);
+        assert_eq!(held, 2);
     }
 }
