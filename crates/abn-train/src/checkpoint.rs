@@ -6,13 +6,14 @@ use std::path::Path;
 
 use abn_core::ParamStore;
 use abn_core::weights::{self, Weights};
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
 use crate::ema::Ema;
-use crate::optimizer::Sgd;
+use crate::optimizer::{Rate, Sgd};
 use crate::tally::Tally;
 use crate::{Error, Recipe, Result, files};
 
@@ -91,6 +92,14 @@ impl Training {
     /// The weights of the network that the run is about: the average, if there is one.
     pub fn network(&self) -> &ParamStore {
         self.ema.as_ref().map_or(&self.params, |ema| &ema.params)
+    }
+
+    /// Moves the weights by a step of this gradient, and their average after them; so many steps came
+    /// `before`.
+    pub fn step(&mut self, gradients: GradStore, rate: Rate, before: usize) -> Result<()> {
+        self.optimizer.step_at(&gradients, rate)?;
+        drop(gradients);
+        self.ema.as_ref().map_or(Ok(()), |ema| ema.update(before))
     }
 }
 

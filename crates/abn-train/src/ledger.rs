@@ -43,11 +43,6 @@ impl Ledger {
         Self { meter, waiting: 0, images: 0, attention: false, loss: f64::NAN }
     }
 
-    /// What the steps' passes add to, if they do not count on the host.
-    pub fn meter(&self) -> Option<&Meter> {
-        self.meter.as_deref()
-    }
-
     /// The last loss that is known: of the last part, or on a GPU the mean of some parts before.
     pub fn loss(&self) -> f64 {
         self.loss

@@ -8,6 +8,15 @@ use candle_core::{Tensor, Var};
 
 use crate::{Recipe, Result};
 
+/// A step's learning rate.
+#[derive(Clone, Copy)]
+pub(crate) enum Rate<'a> {
+    /// On the host.
+    Here(f64),
+    /// Where the parameters are (f64, a scalar), as it is when the device does the step.
+    There(&'a Tensor),
+}
+
 /// SGD with momentum and weight decay, exactly as PyTorch's `torch.optim.SGD` without dampening.
 ///
 /// For each parameter w with gradient d: g = d + λw, v = μv + g (v = g at the first step), and
@@ -37,18 +46,16 @@ impl Sgd {
     /// # Errors
     /// If a gradient's shape is not its parameter's.
     pub fn step(&mut self, gradients: &GradStore, lr: f64) -> Result<()> {
-        let config = SgdConfig { lr, ..self.config };
-        self.step_by(gradients, |steps, first| abn_ops::sgd_step_all(steps, &config, first))
+        self.step_at(gradients, Rate::Here(lr))
     }
 
-    /// [`Sgd::step`] at a learning rate (f64) that lies where the parameters do, as it is when the
-    /// device does the step.
-    ///
-    /// # Errors
-    /// As [`Sgd::step`].
-    pub fn step_at(&mut self, gradients: &GradStore, lr: &Tensor) -> Result<()> {
+    /// [`Sgd::step`] at a learning rate that may lie where the parameters do.
+    pub(crate) fn step_at(&mut self, gradients: &GradStore, rate: Rate) -> Result<()> {
         let config = self.config;
-        self.step_by(gradients, |steps, first| abn_ops::sgd_step_at(lr, steps, &config, first))
+        self.step_by(gradients, |steps, first| match rate {
+            Rate::Here(lr) => abn_ops::sgd_step_all(steps, &SgdConfig { lr, ..config }, first),
+            Rate::There(lr) => abn_ops::sgd_step_at(lr, steps, &config, first),
+        })
     }
 
     fn step_by(
