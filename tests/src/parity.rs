@@ -271,8 +271,11 @@ impl Network {
             Self::Tasks(model) => {
                 let mut gradients = GradStore::default();
                 let step = model.backward_into(image, labels, mode, 1.0, &mut gradients)?;
-                let losses =
-                    Losses { att: step.attention, per: step.perception, total: step.total };
+                let losses = Losses {
+                    att: step.attention()?,
+                    per: step.perception()?,
+                    total: step.total()?,
+                };
                 Ok((of_tasks(step.output)?, losses, gradients))
             }
         }

@@ -141,7 +141,7 @@ fn a_step_of_several_tasks_in_bf16_is_one_in_f32_but_for_rounding() {
         let step = |model: &dyn MultiTask| {
             let mut gradient = GradStore::default();
             let step = model.backward_into(&image, &labels, TRAIN, 1.0, &mut gradient).unwrap();
-            (step.total, gradient)
+            (step.total().unwrap(), gradient)
         };
         let (loss, gradient) = step(&build());
         let (loss_bf16, gradient_bf16) = step(&Mixed::bf16(build(), params.device()).unwrap());

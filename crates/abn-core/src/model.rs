@@ -255,8 +255,8 @@ impl<B: Backbone> Classifier for Control<B> {
         let last = observe::offer(LAST, backbone.deepen(&feature, mode)?);
         let (n, h, w) = (feature.dims()[0], feature.dims()[1], feature.dims()[2]);
         let (dtype, device) = (feature.value().dtype(), feature.value().device());
-        let map = Tensor::full(mechanism.neutral() as f32, (n, 1, h, w), device)?;
-        let map = Tracked::constant(map.to_dtype(dtype)?);
+        let map = abn_ops::filled(mechanism.neutral(), (n, 1, h, w), dtype, device)?;
+        let map = Tracked::constant(map);
         Ok(Features { last, attention: Some(Attention { logits, map }) })
     }
 

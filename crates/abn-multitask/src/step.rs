@@ -1,32 +1,62 @@
 //! Forward and backward, in as little memory as is asked for.
 
 use abn_core::{Backbone, Mode};
-use abn_ops::Tracked;
+use abn_ops::{Tracked, filled};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 
-use crate::loss::{loss, losses, scaled_sum};
+use crate::loss::mean_loss;
 use crate::model::Seen;
-use crate::task::columns;
+use crate::task::check_labels;
 use crate::{Attention, Error, MultiTask, MultiTaskAbn, Output, Result, Task};
 
 /// What a training pass saw. Nothing of it can be differentiated any more.
+///
+/// The losses stay where the network is; to look at them waits until they are computed.
 pub struct Step {
     /// The answers and the attention branch's scores and maps.
     pub output: Output,
-    /// The loss: the sum of the next two.
-    pub total: f64,
+    /// Mean over the tasks of the loss of the answers, as scalars to be added up: one for each pass of
+    /// the perception branch.
+    pub perception: Vec<Tensor>,
+    /// Mean over the tasks of the loss of the attention branch's scores, a scalar, if there is one.
+    pub attention: Option<Tensor>,
+}
+
+impl Step {
+    /// The loss: the sum of both branches'.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn total(&self) -> Result<f64> {
+        Ok(match self.attention()? {
+            Some(attention) => attention + self.perception()?,
+            None => self.perception()?,
+        })
+    }
+
     /// Mean over the tasks of the loss of the answers.
-    pub perception: f64,
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn perception(&self) -> Result<f64> {
+        self.perception.iter().map(number).sum()
+    }
+
     /// Mean over the tasks of the loss of the attention branch's scores, if there is one.
-    pub attention: Option<f64>,
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn attention(&self) -> Result<Option<f64>> {
+        self.attention.as_ref().map(number).transpose()
+    }
 }
 
 pub(crate) fn check(mode: Mode) -> Result<()> {
     if matches!(mode, Mode::Train { .. }) { Ok(()) } else { Err(Error::NotTraining) }
 }
 
-/// Backward of the whole graph.
+/// Backward of the whole graph of a network without attention branch.
 pub(crate) fn at_once(
     tasks: &[Task],
     output: Output,
@@ -34,14 +64,12 @@ pub(crate) fn at_once(
     scale: f64,
     store: &mut GradStore,
 ) -> Result<Step> {
-    let loss = loss(tasks, &output, labels)?;
-    backward_scaled(&loss.total, scale, store)?;
-    Ok(Step {
-        output: detach(output),
-        total: number(&loss.total)?,
-        perception: number(&loss.perception)?,
-        attention: loss.attention.as_ref().map(number).transpose()?,
-    })
+    check_labels(tasks, labels)?;
+    let loss = mean_loss(tasks, &output.logits, labels, 0..tasks.len())?;
+    let output = detach(output);
+    let perception = vec![loss.value().clone()];
+    backward_scaled(&loss, scale, store)?;
+    Ok(Step { output, perception, attention: None })
 }
 
 /// Backward of some tasks at a time, as far as what the perception branch starts from; then of the
@@ -55,23 +83,22 @@ pub(crate) fn in_passes<B: Backbone>(
     store: &mut GradStore,
 ) -> Result<Step> {
     check(mode)?;
-    let labels = columns(model.tasks(), labels)?;
-    let weight = 1.0 / model.tasks().len() as f64;
+    check_labels(model.tasks(), labels)?;
     let (scores, seen) = model.look(image, mode)?;
     let cut = Seen {
         feature: Tracked::leaf(seen.feature.value().clone()),
         maps: Tracked::leaf(seen.maps.value().clone()),
     };
-    let (mut logits, mut perception) = (Vec::new(), 0.0);
+    let (mut logits, mut perception) = (Vec::new(), Vec::new());
     for tasks in model.passes() {
         let answers = model.perceive(&cut, tasks.clone(), mode)?;
-        let loss = scaled_sum(&losses(&answers, &labels[tasks])?, weight)?;
-        perception += number(&loss)?;
+        let loss = mean_loss(model.tasks(), &answers, labels, tasks)?;
+        perception.push(loss.value().clone());
         backward_scaled(&loss, scale, store)?;
         logits.extend(answers.iter().map(Tracked::detach));
     }
     let [d_feature, d_maps] = [&cut.feature, &cut.maps].map(|leaf| store.remove(leaf.value()));
-    let attention = scaled_sum(&losses(&scores, &labels)?, weight)?;
+    let attention = mean_loss(model.tasks(), &scores, labels, 0..scores.len())?;
     let output = Output {
         logits,
         attention: Some(Attention {
@@ -88,12 +115,12 @@ pub(crate) fn in_passes<B: Backbone>(
     );
     drop(seen);
     backward_scaled(&total, scale, store)?;
-    let attention = number(&attention)?;
-    Ok(Step { output, total: attention + perception, perception, attention: Some(attention) })
+    Ok(Step { output, perception, attention: Some(attention.into_value()) })
 }
 
 fn backward_scaled(loss: &Tracked, scale: f64, store: &mut GradStore) -> Result<()> {
-    Ok(loss.backward_into(loss.value().ones_like()?.affine(scale, 0.0)?, store)?)
+    let (dtype, device) = (loss.value().dtype(), loss.value().device());
+    Ok(loss.backward_into(filled(scale, (), dtype, device)?, store)?)
 }
 
 fn detach(mut output: Output) -> Output {
@@ -108,6 +135,6 @@ fn detach(mut output: Output) -> Output {
     output
 }
 
-fn number(value: &Tracked) -> Result<f64> {
-    Ok(value.value().to_dtype(DType::F64)?.to_scalar()?)
+fn number(value: &Tensor) -> Result<f64> {
+    Ok(value.to_dtype(DType::F64)?.to_scalar()?)
 }

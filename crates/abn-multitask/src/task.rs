@@ -49,28 +49,29 @@ pub(crate) fn check(tasks: &[Task]) -> Result<()> {
     Ok(())
 }
 
-/// The labels of each task, (N), from those of all, (N, T).
+/// Whether labels (N, T) are the tasks'. On a GPU they are not looked at, which would wait for it.
 ///
 /// # Errors
 /// On another shape or type, and [`Error::Label`] if a label is not below its task's categories.
-pub(crate) fn columns(tasks: &[Task], labels: &Tensor) -> Result<Vec<Vec<u32>>> {
-    let expected = || format!("labels (N, {}), u32", tasks.len());
-    let refuse = |got| abn_ops::Error::Shape { op: "multitask", expected: expected(), got };
+pub(crate) fn check_labels(tasks: &[Task], labels: &Tensor) -> Result<()> {
     if labels.dims().len() != 2 || labels.dims()[1] != tasks.len() || labels.dtype() != DType::U32 {
-        return Err(refuse(labels.dims().to_vec()).into());
+        let (expected, got) = (format!("labels (N, {}), u32", tasks.len()), labels.dims().to_vec());
+        return Err(abn_ops::Error::Shape { op: "multitask", expected, got }.into());
+    }
+    if !labels.device().is_cpu() {
+        return Ok(());
     }
     let rows = labels.to_vec2::<u32>()?;
-    let column = |(t, task): (usize, &Task)| {
-        let labels: Vec<u32> = rows.iter().map(|row| row[t]).collect();
-        match labels.iter().position(|&label| label as usize >= task.categories) {
-            Some(sample) => Err(Error::Label {
+    for (t, task) in tasks.iter().enumerate() {
+        let none = |row: &Vec<u32>| row[t] as usize >= task.categories;
+        if let Some(sample) = rows.iter().position(none) {
+            return Err(Error::Label {
                 sample,
                 task: task.name.clone(),
-                label: labels[sample],
+                label: rows[sample][t],
                 categories: task.categories,
-            }),
-            None => Ok(labels),
+            });
         }
-    };
-    tasks.iter().enumerate().map(column).collect()
+    }
+    Ok(())
 }

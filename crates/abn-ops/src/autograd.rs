@@ -22,7 +22,7 @@ use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
 use self::leaves::Leaves;
-use crate::{Error, Result, across, elementwise, layout, packed};
+use crate::{Error, Result, across, elementwise, filled, layout, packed};
 
 /// Gradient of a node's output in (contiguous), gradients of its inputs (in order, `None`: not needed) out.
 ///
@@ -247,7 +247,8 @@ impl Tracked {
             let got = self.dims();
             return Err(Error::shape("backward", "a scalar (use backward_from otherwise)", got));
         }
-        self.backward_from(self.value.ones_like()?)
+        let one = filled(1.0, self.value.shape(), self.value.dtype(), self.value.device())?;
+        self.backward_from(one)
     }
 
     /// Like [`Tracked::backward`], starting from a gradient of this value's shape.

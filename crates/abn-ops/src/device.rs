@@ -37,8 +37,9 @@ pub fn has_kernels(device: &Device, dtype: DType) -> bool {
     }
 }
 
-/// Whether operations on this device go the GPU's way.
-pub(crate) fn is_gpu(_device: &Device) -> bool {
+/// Whether operations on this device are a GPU's kernels: of what they give, nothing can be looked at without
+/// waiting for it.
+pub fn is_gpu(_device: &Device) -> bool {
     #[cfg(gpu)]
     return crate::cuda::is_gpu(_device);
     #[cfg(not(gpu))]

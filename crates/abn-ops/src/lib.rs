@@ -18,6 +18,7 @@ mod elementwise;
 mod ema;
 mod error;
 mod excite;
+mod filled;
 mod graph;
 mod host;
 mod inlet;
@@ -48,21 +49,24 @@ pub use batch_norm::{BatchNorm, batch_norm, batch_norm_parts};
 pub use concat::concat;
 pub use conv2d::{Conv2d, Conv2dConfig, conv2d, conv2d_batch_norm};
 pub use cost::{count_multiply_adds, zeros_without_memory};
-pub use device::{cuda_device, has_kernels, peak_memory};
+pub use device::{cuda_device, has_kernels, is_gpu, peak_memory};
 pub use dropout::{dropout, dropout_parts};
 pub use elementwise::{add, relu, sigmoid};
 pub use ema::{ema_step, ema_step_all};
 pub use error::{Error, Result};
 pub use excite::excite;
+pub use filled::{filled, scalar};
 pub use graph::{Graph, graphs_launched};
 pub use host::Element;
-pub use inlet::{Carried, Inlet, Lane, scalar};
+pub use inlet::{Carried, Inlet, Lane};
 pub use layout::{cast, reshape, to_channels_first, to_channels_last};
 pub use linear::linear;
 pub use log_sum::log1p_sum;
-pub use loss::{bce_with_logits, smoothed_softmax_cross_entropy, softmax, softmax_cross_entropy};
+pub use loss::{
+    bce_with_logits, smoothed_softmax_cross_entropy, softmax, softmax_cross_entropy, task_loss,
+};
 pub use memory::keep_freed_memory;
-pub use meter::{Branch, Meter, Metered};
+pub use meter::{Branch, Meter, Metered, TaskBranch};
 pub use narrow::narrow;
 pub use packed::PackedWeights;
 pub use pool::{

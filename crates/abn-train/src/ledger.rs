@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use abn_ops::{Branch, Meter};
-use candle_core::{Device, Tensor};
+use abn_ops::{Branch, Meter, TaskBranch, Tracked};
+use candle_core::Tensor;
 
 use crate::Result;
-use crate::network::Network;
 use crate::parallel::Team;
 use crate::tally::Tally;
 
@@ -93,16 +92,6 @@ impl Ledger {
     }
 }
 
-/// The meter of this network's steps on this device: one for the run, since captured steps know it by
-/// its memory. `None` where the host counts.
-pub(crate) fn meter(model: &Network, device: &Device) -> Result<Option<Arc<Meter>>> {
-    Ok(match model {
-        Network::Classes(_) => Meter::on(device)?.map(Arc::new),
-        // Its passes read their own losses.
-        Network::Tasks(_) => None,
-    })
-}
-
 /// Counts a part on a GPU.
 pub(crate) fn measure(
     meter: &Meter,
@@ -115,4 +104,21 @@ pub(crate) fn measure(
         .map(|(attention, loss)| Branch { scores: attention.logits.value(), loss: loss.value() });
     let perception = Branch { scores: output.logits.value(), loss: loss.perception.value() };
     Ok(meter.add(loss.total.value(), perception, attention, labels)?)
+}
+
+/// Counts a part with several tasks on a GPU.
+pub(crate) fn measure_tasks(
+    meter: &Meter,
+    step: &abn_multitask::Step,
+    labels: &Tensor,
+) -> Result<()> {
+    let perception = TaskBranch {
+        scores: step.output.logits.iter().map(Tracked::value).collect(),
+        losses: step.perception.iter().collect(),
+    };
+    let attention = step.output.attention.as_ref().map(|attention| TaskBranch {
+        scores: attention.logits.iter().map(Tracked::value).collect(),
+        losses: step.attention.iter().collect(),
+    });
+    Ok(meter.add_tasks(&perception, attention.as_ref(), labels)?)
 }

@@ -118,14 +118,21 @@ impl Network {
             }
             Self::Tasks(model) => {
                 let (images, labels) = (Tracked::constant(part.images), part.labels);
-                let share = f64::from(share);
-                let step = model.backward_into(&images, &labels, mode, share, gradients)?;
+                let step =
+                    model.backward_into(&images, &labels, mode, f64::from(share), gradients)?;
                 let scores = step.output.attention.as_ref();
+                if let Some(meter) = meter {
+                    if share > 0.0 {
+                        ledger::measure_tasks(meter, &step, &labels)?;
+                    }
+                    tally.add_images(labels.dims()[0], scores.is_some());
+                    return Ok(());
+                }
                 tally.add_tasks(&TaskSums {
                     images: labels.dims()[0],
-                    total: step.total,
-                    perception: step.perception,
-                    attention: step.attention,
+                    total: step.total()?,
+                    perception: step.perception()?,
+                    attention: step.attention()?,
                     wrong: wrong(&step.output.predictions()?, &labels)?,
                     wrong_attention: scores
                         .map(|scores| wrong(&scores.predictions()?, &labels))

@@ -67,24 +67,20 @@ pub(crate) enum Replayed {
 }
 
 impl Replay {
-    /// For a run that wants steps captured (none so far); or why its steps cannot be. `is_metered` tells
-    /// whether losses are added up on the device.
+    /// For a run that wants steps captured (none so far); or why its steps cannot be.
     pub fn wanted(
         recipe: &Recipe,
         options: &TrainOptions,
         device: &Device,
-        is_metered: bool,
     ) -> Result<Option<Self>, &'static str> {
         if !options.cuda_graph {
             Ok(None)
-        } else if !device.is_cuda() && !is_metered {
+        } else if !abn_ops::is_gpu(device) {
             Err("they are a GPU's (--device cuda)")
         } else if options.group.is_some() {
             Err("several processes train together")
         } else if recipe.accumulate > 1 {
             Err("a step is done in parts (accumulate)")
-        } else if !is_metered {
-            Err("the losses of several tasks are read in each step")
         } else {
             let device = device.clone();
             Ok(Some(Self { device, shapes: BTreeMap::new(), refused: false }))
@@ -160,7 +156,7 @@ mod tests {
     fn the_cpu_has_no_graphs_and_is_asked_for_none() {
         let (recipe, mut options) = (Recipe::default(), TrainOptions::default());
         let wanted = |options: &TrainOptions| {
-            Replay::wanted(&recipe, options, &Device::Cpu, false).map(|replay| replay.is_some())
+            Replay::wanted(&recipe, options, &Device::Cpu).map(|replay| replay.is_some())
         };
         assert_eq!(wanted(&options), Ok(false));
         options.cuda_graph = true;

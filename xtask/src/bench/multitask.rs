@@ -171,7 +171,7 @@ impl Trainer {
         let mut gradients = GradStore::default();
         let step =
             self.model.backward_into(&self.images, &self.labels, mode, 1.0, &mut gradients)?;
-        Ok((step.total, gradients))
+        Ok((step.total()?, gradients))
     }
 
     /// Seconds of a step: forward, both losses, backward, SGD.

@@ -60,9 +60,9 @@ KERNEL(matmul)(const T* a, const T* b, T* y, i64 m, i64 n, i64 k, i64 a_rows, i6
     }
 }
 
-// One number.
-KERNEL(scalar)(T* y, double value) {
-    if (first() == 0) y[0] = narrow(A(value));
+// One number, everywhere.
+KERNEL(fill)(T* y, i64 n, double value) {
+    for (i64 i = first(); i < n; i += stride()) y[i] = narrow(A(value));
 }
 
 // From memory's type to that of sums, and back.

@@ -181,18 +181,3 @@ fn write<T: Carried>(place: &Tensor, numbers: &[T]) -> Result<()> {
     }
     Ok(place.inplace_op1(&Write(numbers))?)
 }
-
-/// A scalar on a device, which a kernel writes: no copy from the host.
-///
-/// # Errors
-/// If the device has no memory for it.
-pub fn scalar(value: f32, device: &Device) -> Result<Tensor> {
-    #[cfg(gpu)]
-    if crate::cuda::is_gpu(device) {
-        use crate::cuda::{Arg, Grid, launch, unwritten_on};
-        let y = unwritten_on(device, candle_core::DType::F32, ())?;
-        launch("scalar", "scalar", &y, Grid::each(1), &[Arg::write(&y), Arg::Real(value.into())])?;
-        return Ok(y);
-    }
-    Ok(Tensor::full(value, (), device)?)
-}

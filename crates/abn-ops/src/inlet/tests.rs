@@ -17,11 +17,3 @@ fn what_is_filled_is_what_is_taken() {
     inlet.fill(&[1, 2, 3]).unwrap();
     assert!(inlet.take(4).is_err());
 }
-
-#[test]
-fn a_scalar_is_its_value() {
-    for value in [0.25, 1.0, f32::MIN_POSITIVE] {
-        let scalar = scalar(value, &Device::Cpu).unwrap();
-        assert_eq!((scalar.rank(), scalar.to_scalar::<f32>().unwrap()), (0, value));
-    }
-}

@@ -3,8 +3,11 @@
 mod cpu;
 #[cfg(gpu)]
 pub(crate) mod cuda;
+mod tasks;
 #[cfg(test)]
 mod tests;
+
+pub use tasks::task_loss;
 
 use candle_core::{DType, Tensor};
 

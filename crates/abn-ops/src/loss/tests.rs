@@ -234,3 +234,81 @@ fn threads_do_not_matter() {
         [vec![a, b, softmax(&x[0]).unwrap()], da, db].concat()
     });
 }
+
+/// Labels (N, T) of tasks with so many logits.
+fn task_labels(n: usize, widths: &[usize]) -> Tensor {
+    let row = |i: usize| widths.iter().map(move |k| ((i * 7 / 3 + k) % k.max(&2)) as u32);
+    let labels: Vec<u32> = (0..n).flat_map(row).collect();
+    Tensor::from_vec(labels, (n, widths.len()), &Device::Cpu).unwrap()
+}
+
+#[test]
+fn the_loss_of_tasks_is_the_sum_of_each_ones() {
+    const WIDTHS: [usize; 4] = [1, 5, 2, 1];
+    for (n, tasks) in [(1, 0..4), (37, 0..4), (300, 1..3), (12, 3..4)] {
+        let own = &WIDTHS[tasks.clone()];
+        let x: Vec<_> =
+            own.iter().zip(1..).map(|(&k, seed)| (random(seed, &[n, k]) * 5.0).unwrap()).collect();
+        let labels = task_labels(n, &WIDTHS);
+        assert_matches_candle(
+            &x,
+            1e-12,
+            |x| task_loss(x, &labels, tasks.clone(), 0.3),
+            |x| {
+                let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+                for (x, t) in x.iter().zip(tasks.clone()) {
+                    let labels = labels.narrow(1, t, 1)?;
+                    sum = (sum
+                        + match WIDTHS[t] {
+                            1 => bce_reference(x, &labels.to_dtype(DType::F64)?),
+                            _ => cross_entropy_reference(x, &labels.squeeze(1)?.contiguous()?),
+                        }?)?;
+                }
+                sum * 0.3
+            },
+        );
+    }
+}
+
+#[test]
+fn labels_of_tasks_are_their_answers_in_their_columns() {
+    let x = [1, 3].map(|k| Tracked::constant(random(1, &[2, k])));
+    let labels = |rows: &[[u32; 2]]| {
+        Tensor::from_slice(rows.as_flattened(), (rows.len(), 2), &Device::Cpu).unwrap()
+    };
+    assert!(task_loss(&x, &labels(&[[1, 2], [0, 0]]), 0..2, 1.0).is_ok());
+    for (rows, label, classes) in [([[1, 0], [2, 0]], 2, 2), ([[1, 0], [0, 3]], 3, 3)] {
+        let error = task_loss(&x, &labels(&rows), 0..2, 1.0).unwrap_err();
+        let Error::Label { sample: 1, label: found, classes: of, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((found, of), (label, classes));
+    }
+    let good = labels(&[[1, 2], [0, 0]]);
+    for tasks in [0..1, 1..3] {
+        assert!(matches!(task_loss(&x, &good, tasks, 1.0), Err(Error::Config { .. })));
+    }
+    let three = labels(&[[0, 0]; 3]);
+    assert!(matches!(task_loss(&x, &three, 0..2, 1.0), Err(Error::Shape { .. })));
+    assert!(matches!(task_loss(&[], &good, 0..0, 1.0), Err(Error::Shape { .. })));
+    let signed = good.to_dtype(DType::I64).unwrap();
+    assert!(matches!(task_loss(&x, &signed, 0..2, 1.0), Err(Error::Unsupported { .. })));
+}
+
+/// Labels on a GPU are not looked at: that it is wrong shows in the loss.
+#[cfg(feature = "cuda-emulation")]
+#[test]
+fn a_label_that_is_none_is_no_number_on_a_gpu() {
+    use crate::cuda::{Arg, Grid, Of, emulated, launch, unwritten};
+
+    emulated(true, || {
+        let x = random(1, &[2, 1]);
+        let labels = Tensor::new(&[1u32, 2], &Device::Cpu).unwrap();
+        let losses = unwritten(&x, DType::F64, 2).unwrap();
+        let tensors = [Arg::read(&x), Arg::In(Of::Index, &labels), Arg::Out(Of::Double, &losses)];
+        let args = [&tensors[..], &[2, 1, 0].map(Arg::Size)].concat();
+        launch("test", "logit_loss", &x, Grid::each(2), &args).unwrap();
+        let losses = flat(&losses);
+        assert!(losses[0].is_finite() && losses[1].is_nan(), "{losses:?}");
+    });
+}

@@ -5,53 +5,78 @@ DEVICE bool goes_before(A score, i64 at, A own, i64 label) {
     return score > own || (score == own && at < label);
 }
 
-// Adds what one batch gave to `sums`: batches, samples times the losses total, perception and attention,
-// wrong answers of the two branches; and, of the first batch whose total is no number, which it was
-// (from 1 on) and the total. One block of 32 threads along x for each row. Without an attention branch,
-// its scores and its loss are null.
-BLOCK_KERNEL(meter)(const T* perception, const T* attention, const u32* labels, const A* losses_total,
-                    const A* loss_perception, const A* loss_attention, double* sums, i64 n, i64 k) {
+// How many of n rows of k scores do not have the first of their highest at their label, which is that at
+// row · step + column. With `single`, a row is one score, above 0 for label 1. For the block's first thread;
+// of 32 threads along x for each row, every one comes here.
+DEVICE double wrong_answers(const T* scores, const u32* labels, i64 n, i64 k, i64 step, i64 column, bool single) {
     SHARED int beaten[8];
-    SHARED double counts[2][8];
-    double wrong[2] = {};
-    for (int branch = 0; branch < 2; branch++) {
-        const T* scores = branch ? attention : perception;
-        if (!scores) continue;
-        for (i64 start = 0; start < n; start += blockDim.y) {
-            i64 sample = start + threadIdx.y;
-            if (threadIdx.x == 0) beaten[threadIdx.y] = 0;
-            meet();
-            if (sample < n) {
-                const T* row = scores + sample * k;
-                i64 label = labels[sample];
-                A own = label < k ? wide(row[label]) : A(NAN);
-                bool before = !(own == own);
-                for (i64 i = threadIdx.x; i < k; i += 32)
-                    before = before || goes_before(wide(row[i]), i, own, label);
-                if (before) beaten[threadIdx.y] = 1;
-            }
-            meet();
-            if (threadIdx.x == 0 && sample < n) wrong[branch] += beaten[threadIdx.y];
-            meet(); // before the next row's begins
+    SHARED double counts[8];
+    double wrong = 0;
+    for (i64 start = 0; start < n; start += blockDim.y) {
+        i64 sample = start + threadIdx.y;
+        if (threadIdx.x == 0) beaten[threadIdx.y] = 0;
+        meet();
+        if (sample < n) {
+            const T* row = scores + sample * k;
+            i64 label = labels[sample * step + column];
+            A own = single ? wide(row[0]) : label < k ? wide(row[label]) : A(NAN);
+            bool before = !(own == own) || (single && label != (own > 0));
+            for (i64 i = threadIdx.x; i < k; i += 32)
+                before = before || goes_before(wide(row[i]), i, own, single ? 0 : label);
+            if (before) beaten[threadIdx.y] = 1;
         }
+        meet();
+        if (threadIdx.x == 0 && sample < n) wrong += beaten[threadIdx.y];
+        meet(); // before the next row's begins
     }
-    if (threadIdx.x == 0)
-        for (int branch = 0; branch < 2; branch++) counts[branch][threadIdx.y] = wrong[branch];
+    if (threadIdx.x == 0) counts[threadIdx.y] = wrong;
     meet();
-    if (threadIdx.x != 0 || threadIdx.y != 0) return;
-    double total = losses_total[0];
+    double all = 0;
+    for (unsigned row = 0; row < blockDim.y; row++) all += counts[row];
+    meet(); // before the next scores' are written
+    return all;
+}
+
+// Adds a batch's losses to `sums`: batches, samples times the losses total, perception and attention; and, of
+// the first batch whose total is no number, which it was (from 1 on) and the total.
+DEVICE void add_losses(double* sums, i64 n, double total, double perception, double attention) {
     sums[0] += 1;
     sums[1] += n * total;
-    sums[2] += n * double(loss_perception[0]);
-    if (loss_attention) sums[3] += n * double(loss_attention[0]);
-    for (unsigned row = 0; row < blockDim.y; row++) {
-        sums[4] += counts[0][row];
-        sums[5] += counts[1][row];
-    }
+    sums[2] += n * perception;
+    sums[3] += n * attention;
     if (!(total - total == 0) && sums[6] == 0) {
         sums[6] = sums[0];
         sums[7] = total;
     }
+}
+
+// Adds what one batch gave, wrong answers of the two branches too. One block; without an attention branch, its
+// scores and its loss are null.
+BLOCK_KERNEL(meter)(const T* perception, const T* attention, const u32* labels, const A* loss_total,
+                    const A* loss_perception, const A* loss_attention, double* sums, i64 n, i64 k) {
+    double wrong = wrong_answers(perception, labels, n, k, 1, 0, false);
+    double wrong_attention = attention ? wrong_answers(attention, labels, n, k, 1, 0, false) : 0;
+    if (threadIdx.x != 0 || threadIdx.y != 0) return;
+    add_losses(sums, n, loss_total[0], loss_perception[0], loss_attention ? double(loss_attention[0]) : 0);
+    sums[4] += wrong;
+    sums[5] += wrong_attention;
+}
+
+// Of one of several tasks, adds a branch's wrong answers to sums[at]. One block.
+BLOCK_KERNEL(meter_task)(const T* scores, const u32* labels, double* sums, i64 n, i64 k, i64 step, i64 column,
+                         i64 at) {
+    double wrong = wrong_answers(scores, labels, n, k, step, column, k == 1);
+    if (threadIdx.x == 0 && threadIdx.y == 0) sums[at] += wrong;
+}
+
+// Of a batch with several tasks, whose losses come in parts: adds one to sums[at], 8 being perception's and 9
+// attention's of this batch. With the last one, adds the batch.
+KERNEL(meter_loss)(const A* loss, double* sums, i64 at, i64 last, i64 n) {
+    if (first() != 0) return;
+    sums[at] += loss[0];
+    if (!last) return;
+    add_losses(sums, n, sums[9] + sums[8], sums[8], sums[9]);
+    sums[8] = sums[9] = 0;
 }
 
 KERNEL(clear)(T* x, i64 n) {

@@ -31,6 +31,15 @@ pub struct Branch<'a> {
     pub loss: &'a Tensor,
 }
 
+/// What one branch of a network for several tasks gave to a batch.
+#[derive(Clone, Debug)]
+pub struct TaskBranch<'a> {
+    /// Each task's scores: (N, 1), above 0 for label 1, or (N, C_t).
+    pub scores: Vec<&'a Tensor>,
+    /// The batch's mean loss over samples and tasks, in parts to be added up, each a scalar.
+    pub losses: Vec<&'a Tensor>,
+}
+
 /// What a [`Meter`] has added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Metered {
@@ -42,7 +51,7 @@ pub struct Metered {
     pub perception: f64,
     /// Of the attention branch's loss; 0 without one.
     pub attention: f64,
-    /// Samples whose label does not have the highest score (the first of equals).
+    /// Samples whose label does not have the highest score (the first of equals); of several tasks, over all.
     pub wrong: u64,
     /// Of the attention branch; 0 without one.
     pub wrong_attention: u64,
@@ -101,6 +110,48 @@ impl Meter {
         Err(Error::Unsupported { op: OP, what: "the CPU".into() })
     }
 
+    /// Counts a batch with several tasks; the loss that is minimised is the sum of the branches'. Waits for
+    /// nothing.
+    ///
+    /// # Shapes
+    /// `labels` (N, T), u32, on the device; scores of T tasks and one number type, losses of the type that
+    /// goes with it.
+    ///
+    /// # Errors
+    /// On other shapes, types or devices.
+    pub fn add_tasks(
+        &self,
+        perception: &TaskBranch,
+        attention: Option<&TaskBranch>,
+        labels: &Tensor,
+    ) -> Result<()> {
+        let &[n, tasks] = labels.dims() else {
+            return Err(Error::shape(OP, "labels (N, T)", labels.dims()));
+        };
+        let branches: Vec<_> = [Some(perception), attention].into_iter().flatten().collect();
+        for branch in &branches {
+            if branch.scores.len() != tasks || tasks == 0 || branch.losses.is_empty() {
+                let what =
+                    format!("{} scores and {} losses", branch.scores.len(), branch.losses.len());
+                return Err(Error::config(OP, format!("{what} are none of {tasks} tasks")));
+            }
+            for scores in &branch.scores {
+                if !matches!(*scores.dims(), [rows, columns] if rows == n && columns > 0) {
+                    return Err(Error::shape(OP, format!("scores ({n}, C)"), scores.dims()));
+                }
+            }
+            for loss in &branch.losses {
+                if loss.elem_count() != 1 {
+                    return Err(Error::shape(OP, "losses that are scalars", loss.dims()));
+                }
+            }
+        }
+        #[cfg(gpu)]
+        return cuda::add_tasks(&self.sums, &branches, labels, n);
+        #[cfg(not(gpu))]
+        Err(Error::Unsupported { op: OP, what: "the CPU".into() })
+    }
+
     /// What was added up, read once all batches so far are computed. The meter begins at 0 again.
     ///
     /// # Errors
@@ -114,8 +165,8 @@ impl Meter {
 }
 
 impl Metered {
-    /// Of a meter's sums.
-    const NUMBERS: usize = 8;
+    /// Of a meter's sums: what is below, then two losses of a batch in progress.
+    const NUMBERS: usize = 10;
 
     fn new(numbers: &[f64]) -> Self {
         let at = |index: usize| numbers.get(index).copied().unwrap_or(f64::NAN);

@@ -1,8 +1,10 @@
 //! The opening of a run: what is checked and agreed on before anything is written, and where it starts.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use abn_core::ParamStore;
+use abn_ops::Meter;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +21,7 @@ use crate::parallel::Team;
 use crate::progress::{Progress, Reporter};
 use crate::replay::Replay;
 use crate::weights::WeightsFile;
-use crate::{Error, Metrics, Recipe, Result, Summary, files, ledger, records};
+use crate::{Error, Metrics, Recipe, Result, Summary, files, records};
 
 /// What rank 0 found in the folder.
 #[derive(Serialize, Deserialize)]
@@ -108,8 +110,9 @@ fn open<'a>(
     };
     let state = team.share_start(&mut training, state)?;
     let device = training.params.device();
-    let meter = ledger::meter(&model, device)?;
-    let replay = Replay::wanted(recipe, options, device, meter.is_some()).unwrap_or_else(|why| {
+    // One for the run: captured steps know it by its memory.
+    let meter = Meter::on(device)?.map(Arc::new);
+    let replay = Replay::wanted(recipe, options, device).unwrap_or_else(|why| {
         reporter.say(&format!("training without CUDA graphs: {why}"));
         None
     });
