@@ -54,15 +54,15 @@ impl Mode {
         match self {
             Self::Eval => Self::Eval,
             Self::Train { seed } | Self::TrainParts { seed, .. } => {
-                Self::Train { seed: part_seed(seed, number) }
+                Self::Train { seed: derive_seed(seed, &part_name(number)) }
             }
         }
     }
 }
 
-/// The seed of one of the batches that are trained on in one step.
-pub(crate) fn part_seed(seed: u64, number: usize) -> u64 {
-    derive_seed(seed, &format!("part {number}"))
+/// What one of the batches that are trained on in one step is called where its seed is made.
+pub(crate) fn part_name(number: usize) -> String {
+    format!("part {number}")
 }
 
 /// A classification network, cut in three: at the feature map that the attention map will weight

@@ -13,7 +13,7 @@ pub(crate) fn hash_name(name: &str) -> u64 {
     })
 }
 
-/// The generator for one named thing: a parameter, or a layer's dropout mask in one step.
+/// The generator for a parameter.
 fn generator(seed: u64, name: &str) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -23,7 +23,7 @@ fn generator(seed: u64, name: &str) -> ChaCha8Rng {
 
 /// A seed for the named thing, unrelated to that of any other name or seed.
 pub(crate) fn derive_seed(seed: u64, name: &str) -> u64 {
-    generator(seed, name).next_u64()
+    abn_ops::derive_seed(seed, hash_name(name))
 }
 
 /// The initial value of the parameter `name`.

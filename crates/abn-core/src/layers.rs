@@ -4,8 +4,8 @@ use abn_ops::{Conv2dConfig, Tracked};
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 
-use crate::backbone::part_seed;
-use crate::init::derive_seed;
+use crate::backbone::part_name;
+use crate::init::hash_name;
 use crate::{Mode, Result, observe};
 
 /// Two-dimensional convolution, `torch.nn.Conv2d`: `weight` (Co, Ci/groups, KH, KW) and, if asked
@@ -258,17 +258,15 @@ impl Dropout {
     /// # Errors
     /// If the probability is not in [0, 1).
     pub fn forward(&self, x: &Tracked, mode: Mode) -> Result<Tracked> {
-        let p = self.probability;
-        match mode {
-            Mode::Train { seed } if p > 0.0 => {
-                Ok(abn_ops::dropout(x, p, derive_seed(seed, &self.name))?)
-            }
+        let (p, layer) = (self.probability, hash_name(&self.name));
+        let (seed, paths) = match mode {
+            Mode::Train { seed } if p > 0.0 => (seed, vec![vec![layer]]),
             Mode::TrainParts { seed, first, count } if p > 0.0 => {
-                let seed = |number| derive_seed(part_seed(seed, number), &self.name);
-                let seeds: Vec<u64> = (first..first + count).map(seed).collect();
-                Ok(abn_ops::dropout_parts(x, p, &seeds)?)
+                let path = |number| vec![hash_name(&part_name(number)), layer];
+                (seed, (first..first + count).map(path).collect())
             }
-            _ => Ok(x.clone()),
-        }
+            _ => return Ok(x.clone()),
+        };
+        Ok(abn_ops::dropout_of_step(x, p, seed, &paths)?)
     }
 }

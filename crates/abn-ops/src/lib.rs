@@ -50,7 +50,7 @@ pub use concat::concat;
 pub use conv2d::{Conv2d, Conv2dConfig, conv2d, conv2d_batch_norm};
 pub use cost::{count_multiply_adds, zeros_without_memory};
 pub use device::{cuda_device, has_kernels, is_gpu, peak_memory};
-pub use dropout::{dropout, dropout_parts};
+pub use dropout::{StepSeed, derive_seed, dropout, dropout_of_step, dropout_parts};
 pub use elementwise::{add, relu, sigmoid};
 pub use ema::{ema_step, ema_step_all};
 pub use error::{Error, Result};

@@ -121,23 +121,24 @@ impl Network {
                 let step =
                     model.backward_into(&images, &labels, mode, f64::from(share), gradients)?;
                 let scores = step.output.attention.as_ref();
-                if let Some(meter) = meter {
-                    if share > 0.0 {
-                        ledger::measure_tasks(meter, &step, &labels)?;
+                match meter {
+                    Some(meter) => {
+                        if share > 0.0 {
+                            ledger::measure_tasks(meter, &step, &labels)?;
+                        }
+                        tally.add_images(labels.dims()[0], scores.is_some());
                     }
-                    tally.add_images(labels.dims()[0], scores.is_some());
-                    return Ok(());
+                    None => tally.add_tasks(&TaskSums {
+                        images: labels.dims()[0],
+                        total: step.total()?,
+                        perception: step.perception()?,
+                        attention: step.attention()?,
+                        wrong: wrong(&step.output.predictions()?, &labels)?,
+                        wrong_attention: scores
+                            .map(|scores| wrong(&scores.predictions()?, &labels))
+                            .transpose()?,
+                    }),
                 }
-                tally.add_tasks(&TaskSums {
-                    images: labels.dims()[0],
-                    total: step.total()?,
-                    perception: step.perception()?,
-                    attention: step.attention()?,
-                    wrong: wrong(&step.output.predictions()?, &labels)?,
-                    wrong_attention: scores
-                        .map(|scores| wrong(&scores.predictions()?, &labels))
-                        .transpose()?,
-                });
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use abn_ops::Graph;
+use abn_ops::{Graph, StepSeed, filled};
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::part::Part;
@@ -15,8 +15,8 @@ const WARM_UP: usize = 3;
 
 /// The graphs of a run.
 ///
-/// A graph reads images, labels and learning rate from memory of its own, into which each step's are
-/// copied first; everything else that it reads and writes (weights, statistics, velocities, averages, the
+/// A graph reads images, labels, learning rate and the masks' seed from memory of its own, into which each
+/// step's are copied first; everything else that it reads and writes (weights, statistics, velocities, averages, the
 /// meter) stays where it is. So it is the same kernels on the same numbers as a step without one.
 pub(crate) struct Replay {
     device: Device,
@@ -37,6 +37,8 @@ struct Step {
     images: Var,
     labels: Var,
     rate: Rate,
+    /// Of the dropout masks.
+    seed: Option<StepSeed>,
     counted: Tally,
 }
 
@@ -49,7 +51,7 @@ struct Rate {
 impl Rate {
     fn set(&mut self, value: f64) -> Result<()> {
         if value.to_bits() != self.value.to_bits() {
-            self.there.set(&Tensor::new(value, self.there.device())?)?;
+            self.there.set(&filled(value, (), DType::F64, self.there.device())?)?;
             self.value = value;
         }
         Ok(())
@@ -88,7 +90,8 @@ impl Replay {
     }
 
     /// Does a step from a graph, if it can. `work` does it on the part and at the learning rate that it
-    /// is given, telling nobody but the device, and gives what it counted on the host.
+    /// is given, telling nobody but the device, and gives what it counted on the host; `seed` is that of the
+    /// masks which it draws.
     ///
     /// # Errors
     /// If the device fails. That a step cannot be captured is none.
@@ -96,6 +99,7 @@ impl Replay {
         &mut self,
         part: &Part,
         lr: f64,
+        seed: u64,
         work: impl FnOnce(Part, &Tensor) -> Result<Tally>,
     ) -> Result<Replayed> {
         if self.refused {
@@ -119,6 +123,7 @@ impl Replay {
         step.images.set(&part.images)?;
         step.labels.set(&part.labels)?;
         step.rate.set(lr)?;
+        step.seed.as_ref().map_or(Ok(()), |there| there.set(seed))?;
         step.graph.launch()?;
         Ok(Replayed::Done(step.counted.clone()))
     }
@@ -139,12 +144,17 @@ impl Step {
             labels: labels.as_tensor().clone(),
             known: part.known.clone(),
         };
+        let seed = StepSeed::on(device)?;
         let mut counted = Tally::default();
-        let graph = Graph::capture(device, || {
+        let work = || {
             counted = work(inputs, there.as_tensor())?;
             Ok::<_, Error>(())
+        };
+        let graph = Graph::capture(device, || match &seed {
+            Some(seed) => seed.within(work),
+            None => work(),
         })?;
-        Ok(Self { graph, images, labels, rate: Rate { there, value: lr }, counted })
+        Ok(Self { graph, images, labels, rate: Rate { there, value: lr }, seed, counted })
     }
 }
 
@@ -172,7 +182,7 @@ mod tests {
             labels: Tensor::zeros((2, 1), DType::U32, &Device::Cpu).unwrap(),
             known: vec![0; 2],
         };
-        let mut step = || replay.step(&part, 0.1, |_, _| Ok(Tally::default())).unwrap();
+        let mut step = || replay.step(&part, 0.1, 1, |_, _| Ok(Tally::default())).unwrap();
         for _ in 0..WARM_UP {
             assert!(matches!(step(), Replayed::NotYet));
         }

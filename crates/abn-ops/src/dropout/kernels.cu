@@ -34,11 +34,42 @@ DEVICE void chacha8(const u64 (&key)[4], u64 stream, u64 counter, u32 (&out)[16]
     for (int i = 0; i < 16; i++) out[i] += start[i];
 }
 
+DEVICE u64 two(u32 low, u32 high) { return u64(high) << 32 | low; }
+
+// A seed where kernels read it, in halves that a double holds.
+KERNEL(put_seed)(T* to, u64 seed) {
+    if (first() != 0) return;
+    to[0] = narrow(A(u32(seed)));
+    to[1] = narrow(A(u32(seed >> 32)));
+}
+
+// The key of a part's masks, keys[8 · part]...: of the seed that follows from a step's, for one thing of its path
+// after the other, as `derive_seed` has it; and from that seed as `SeedableRng::seed_from_u64` has it (PCG32).
+KERNEL(mask_key)(const double* step, u32* keys, i64 part, i64 count, u64 a, u64 b, u64 c, u64 d) {
+    if (first() != 0) return;
+    const u64 path[4] = {a, b, c, d};
+    u64 seed = two(u32(step[0]), u32(step[1]));
+    for (int i = 0; i < count; i++) {
+        const u64 key[4] = {seed, path[i], 0, 0};
+        u32 words[16];
+        chacha8(key, 0, 0, words);
+        seed = two(words[0], words[1]);
+    }
+    for (int i = 0; i < 8; i++) {
+        seed = seed * 6364136223846793005ull + 11634580027462260723ull;
+        u32 mixed = u32((seed >> 18 ^ seed) >> 27);
+        int by = int(seed >> 59);
+        keys[8 * part + i] = mixed >> by | mixed << (-by & 31);
+    }
+}
+
 // Elements start to start + n; each `chunk` of them has a stream of its own. A thread draws and
-// drops sixteen. y may be x.
-KERNEL(dropout)(const T* x, T* y, i64 start, i64 n, u64 key0, u64 key1, u64 key2, u64 key3, u64 threshold,
+// drops sixteen. The key is part's of `keys`, if that is not null. y may be x.
+KERNEL(dropout)(const T* x, T* y, i64 start, i64 n, const u32* keys, i64 part, u64 key0, u64 key1, u64 key2, u64 key3, u64 threshold,
                 i64 all, double scale, i64 chunk) {
-    const u64 key[4] = {key0, key1, key2, key3};
+    u64 key[4] = {key0, key1, key2, key3};
+    if (keys)
+        for (int i = 0; i < 4; i++) key[i] = two(keys[8 * part + 2 * i], keys[8 * part + 2 * i + 1]);
     i64 draw = first(), at = draw * 16;
     if (at >= n) return;
     u32 words[16];

@@ -2,16 +2,21 @@
 
 #[cfg(gpu)]
 mod cuda;
+mod seed;
 #[cfg(test)]
 mod tests;
+
+pub use seed::{StepSeed, derive_seed};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use crate::host::{Element, by_device, host, tensor, unwritten, update};
+use crate::host::{Element, by_dtype, host, on_gpu, tensor, unwritten, update};
 use crate::simd::multiversion;
 use crate::{Error, Result, Tracked, cost, graph};
+
+const OP: &str = "dropout";
 
 /// Sets each element to zero with probability `p` and divides the others by `1 - p`.
 ///
@@ -37,23 +42,14 @@ pub fn dropout(x: &Tracked, p: f64, seed: u64) -> Result<Tracked> {
 /// # Errors
 /// As [`dropout`], and if the first dimension is no multiple of the number of seeds.
 pub fn dropout_parts(x: &Tracked, p: f64, seeds: &[u64]) -> Result<Tracked> {
-    const OP: &str = "dropout";
+    if let Some(same) = unchanged(x, p, seeds.len())? {
+        return Ok(same);
+    }
     let parts = seeds.len();
-    if parts != 1 && !x.dims().first().is_some_and(|rows| parts > 0 && rows % parts == 0) {
-        return Err(Error::shape(OP, format!("a multiple of {parts} parts"), x.dims()));
-    }
-    if !(0.0..=1.0).contains(&p) {
-        return Err(Error::config(OP, format!("probability {p} is not in 0..=1")));
-    }
-    if let Some(value) = cost::shape_only(x.dims(), x.value().dtype(), 0)? {
-        return Ok(Tracked::constant(value));
-    }
-    if p == 0.0 {
-        return Ok(x.clone());
-    }
     graph::refuse(OP, "dropout's mask is another in each")?;
+    on_gpu!(x.value() => cuda::drop_by(OP, x, p, cuda::Keys::of(seeds)));
     let input = x.value().contiguous()?;
-    let y = by_device!(OP, &input, gpu => cuda::dropped(OP, &input, p, seeds), T => {
+    let y = by_dtype!(OP, &input, T => {
         let x = host::<T>(OP, &input)?;
         // SAFETY: the chunks written cover every element.
         let mut y = unsafe { unwritten::<T>(x.len()) };
@@ -68,7 +64,7 @@ pub fn dropout_parts(x: &Tracked, p: f64, seeds: &[u64]) -> Result<Tracked> {
     })?;
     let seeds = seeds.to_vec();
     Ok(Tracked::from_op(y, &[x], move |grad| {
-        by_device!(OP, &grad, gpu => cuda::drop_parts(OP, &grad, &grad, p, &seeds), T => {
+        by_dtype!(OP, &grad, T => {
             update::<T>(OP, &grad, |grad| {
                 let part = (grad.len() / seeds.len()).max(1);
                 grad.par_chunks_mut(part).zip(&seeds).for_each(|(grad, &seed)| {
@@ -79,6 +75,42 @@ pub fn dropout_parts(x: &Tracked, p: f64, seeds: &[u64]) -> Result<Tracked> {
         })?;
         Ok(vec![Some(grad)])
     }))
+}
+
+/// [`dropout_parts`] with seeds that follow from a step's `seed`: each part's by [`derive_seed`] for one thing after
+/// the other of its path, such as a task and a layer.
+///
+/// Inside [`StepSeed::within`] the step's seed is the one that lies on the GPU, and such a pass can be captured.
+///
+/// # Shapes
+/// As [`dropout_parts`], with as many parts as paths.
+///
+/// # Errors
+/// As [`dropout_parts`]; on a GPU, also if a path has more than four things.
+pub fn dropout_of_step(x: &Tracked, p: f64, seed: u64, paths: &[Vec<u64>]) -> Result<Tracked> {
+    #[cfg(gpu)]
+    if let Some(there) = StepSeed::current().filter(|_| crate::cuda::takes(x.value())) {
+        return match unchanged(x, p, paths.len())? {
+            Some(same) => Ok(same),
+            None => cuda::drop_by(OP, x, p, cuda::Keys::follow(OP, &there, paths)?),
+        };
+    }
+    let seeds = paths.iter().map(|path| path.iter().fold(seed, |seed, &at| derive_seed(seed, at)));
+    dropout_parts(x, p, &seeds.collect::<Vec<_>>())
+}
+
+/// The result, if nothing is to be drawn.
+fn unchanged(x: &Tracked, p: f64, parts: usize) -> Result<Option<Tracked>> {
+    if parts != 1 && !x.dims().first().is_some_and(|rows| parts > 0 && rows % parts == 0) {
+        return Err(Error::shape(OP, format!("a multiple of {parts} parts"), x.dims()));
+    }
+    if !(0.0..=1.0).contains(&p) {
+        return Err(Error::config(OP, format!("probability {p} is not in 0..=1")));
+    }
+    if let Some(value) = cost::shape_only(x.dims(), x.value().dtype(), 0)? {
+        return Ok(Some(Tracked::constant(value)));
+    }
+    Ok((p == 0.0).then(|| x.clone()))
 }
 
 /// Elements that share a stream of random numbers; part of what a seed means.

@@ -102,3 +102,66 @@ fn parts_are_dropped_as_if_alone() {
         assert!(matches!(dropout_parts(&x, 0.4, seeds), Err(Error::Shape { .. })));
     }
 }
+
+/// Parts of a step, two deep, as the host derives their seeds.
+fn paths() -> Vec<Vec<u64>> {
+    vec![vec![], vec![u64::MAX], vec![7, 1 << 40], vec![1, 2, 3, 4]]
+}
+
+#[test]
+fn seeds_of_a_step_are_derived_along_their_paths() {
+    let x = Tracked::constant(random(1, &[4, 1000]));
+    let seeds = [5, derive_seed(5, u64::MAX), derive_seed(derive_seed(5, 7), 1 << 40)];
+    let last = [1, 2, 3, 4].into_iter().fold(5, derive_seed);
+    let expected = dropout_parts(&x, 0.4, &[&seeds[..], &[last]].concat()).unwrap();
+    let found = dropout_of_step(&x, 0.4, 5, &paths()).unwrap();
+    assert_eq!(flat(found.value()), flat(expected.value()));
+    let first = [derive_seed(5, 1), derive_seed(5, 2), derive_seed(6, 1)];
+    assert!(first[0] != first[1] && first[0] != first[2], "{first:?}");
+    assert!(dropout_of_step(&x, 0.4, 5, &paths()[..3]).is_err(), "no multiple of 3");
+}
+
+/// What is captured once has, at each launch, the masks of the seed that was put there before.
+#[cfg(feature = "cuda-emulation")]
+#[test]
+fn a_captured_pass_has_the_masks_of_its_step() {
+    use crate::cuda::emulated;
+    use crate::{Graph, SgdConfig, sgd_step_all};
+    use candle_core::Var;
+
+    emulated(true, || {
+        let x = random(1, &[4, CHUNK + 3]);
+        let [output, gradient] =
+            [0, 1].map(|_| Var::zeros(x.shape(), DType::F64, &Device::Cpu).unwrap());
+        let leaf = || Tracked::leaf(x.clone());
+        let pass = |x: &Tracked, seed| {
+            let y = dropout_of_step(x, 0.4, seed, &paths())?;
+            let dx = y.backward_from(y.value().clone())?.remove(x.value()).unwrap();
+            Ok::<_, Error>((y.into_value(), dx))
+        };
+        let seed = StepSeed::on(&Device::Cpu).unwrap().expect("the emulation is a GPU");
+        // Each launch adds its results to what is there.
+        let config = SgdConfig { lr: -1.0, momentum: 0.0, weight_decay: 0.0, nesterov: false };
+        let graph = Graph::capture(&Device::Cpu, || {
+            let leaf = leaf();
+            let (y, dx) = seed.within(|| pass(&leaf, 0))?;
+            sgd_step_all(&[(&output, &y, &y), (&gradient, &dx, &dx)], &config, true)
+        });
+        let graph = graph.unwrap();
+        for step in [3, u64::MAX - 1, 1 << 63] {
+            seed.set(step).unwrap();
+            for var in [&output, &gradient] {
+                var.set(&var.zeros_like().unwrap()).unwrap();
+            }
+            graph.launch().unwrap();
+            let (y, dx) = pass(&leaf(), step).unwrap();
+            assert_eq!(flat(&output), flat(&y), "{step}");
+            assert_eq!(flat(&gradient), flat(&dx), "{step}");
+            let on_the_host = emulated(false, || pass(&leaf(), step)).unwrap();
+            assert_eq!(flat(&y), flat(&on_the_host.0), "{step}");
+        }
+        let deep = vec![vec![0; 5]; 4];
+        let refused = seed.within(|| dropout_of_step(&leaf(), 0.4, 0, &deep)).unwrap_err();
+        assert!(matches!(refused, Error::Config { op: "dropout", .. }), "{refused}");
+    });
+}

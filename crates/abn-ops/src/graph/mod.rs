@@ -116,7 +116,7 @@ mod tests {
     use candle_core::DType;
 
     #[test]
-    fn dropout_is_not_captured() {
+    fn masks_of_a_seed_on_the_host_are_not_captured() {
         let x = Tracked::constant(Tensor::new(&[1f32, 2.0, 3.0], &Device::Cpu).unwrap());
         let refused = capturing(|| dropout(&x, 0.5, 1)).unwrap_err().to_string();
         assert!(refused.contains("mask"), "{refused}");

@@ -75,7 +75,7 @@ impl Session<'_> {
             meter: self.meter.as_deref(),
             others: self.gradients.as_mut(),
         };
-        let mut counted = model.tally();
+        let (mut counted, seed) = (model.tally(), task.seed);
         if let Some(replay) = &mut self.replay {
             let work = |part: Part, lr: &Tensor| {
                 let (mut step, mut counted) = (Step::default(), model.tally());
@@ -85,7 +85,7 @@ impl Session<'_> {
                 }
                 Ok(counted)
             };
-            match in_pool(|| replay.step(&part, lr, work))? {
+            match in_pool(|| replay.step(&part, lr, seed, work))? {
                 Replayed::Done(counted) => return Ok((counted, true)),
                 Replayed::NotYet => {}
                 Replayed::Refused(why) => {
