@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use crate::recipe::Difference;
+use crate::Difference;
 
 /// What can go wrong in training, evaluation and explanation.
 #[derive(Debug, thiserror::Error)]
