@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::{Classifier, Loss, Mode, Output};
-use abn_data::{Dataset, Loader, LoaderConfig, Transform};
+use abn_data::{Dataset, LoaderConfig, Transform};
 use abn_ops::{PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::{Device, Tensor};
 
 use crate::Result;
 use crate::evaluation::{Answer, Evaluation};
+use crate::feed::Feed;
 use crate::part::Part;
 use crate::tally::Tally;
 
@@ -46,31 +47,29 @@ pub fn evaluate(
     stop: &AtomicBool,
 ) -> Result<Option<Evaluation>> {
     let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
-    evaluate_part(model, dataset, transform, config, device, stop)
+    evaluate_part(model, &Feed::new(dataset, transform, device)?, config, stop)
 }
 
 /// [`evaluate()`] of a process's part of each batch.
 pub(crate) fn evaluate_part(
     model: &dyn Classifier,
-    dataset: Arc<dyn Dataset>,
-    transform: Transform,
+    feed: &Feed,
     config: LoaderConfig,
-    device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<Evaluation>> {
+    let dataset = feed.dataset();
     let (mut tally, mut answers) = (Tally::default(), Vec::with_capacity(dataset.len()));
     let classes = dataset.class_names().to_vec();
     let packed = PackedWeights::new();
-    for batch in Loader::new(dataset, transform, config)? {
+    for part in feed.epoch(config, 0)? {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let batch = batch?;
-        if batch.indices.is_empty() {
+        let part = part?;
+        if part.len() == 0 {
             continue; // other processes' images
         }
-        let indices = batch.indices.clone();
-        let part = Part::new(batch, device)?;
+        let indices = part.indices.clone();
         let answer = || no_grad(|| forward(model, part, Mode::Eval, 0.0));
         let (output, loss, labels) = in_pool(|| packed.reuse(answer))?;
         tally.add(&output, &loss, &labels.values)?;

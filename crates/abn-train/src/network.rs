@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abn_core::{Classifier, Mixed, Mode};
-use abn_data::{Dataset, Loader, LoaderConfig, Shard, Transform};
+use abn_data::{Dataset, LoaderConfig, Shard, Transform};
 use abn_multitask::MultiTask;
 use abn_ops::{Meter, PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::backprop::GradStore;
@@ -14,6 +14,7 @@ use crate::attributes::{TaskAnswers, TaskEvaluation};
 use crate::card::Question;
 use crate::evaluate::{evaluate_part, forward};
 use crate::evaluation::Evaluation;
+use crate::feed::Feed;
 use crate::part::Part;
 use crate::tally::{Tally, TaskSums};
 use crate::{Precision, Result, ledger};
@@ -157,29 +158,24 @@ impl Network {
         device: &Device,
         stop: &AtomicBool,
     ) -> Result<Option<Tested>> {
-        self.test_part(dataset, transform, batch_size, Shard::default(), device, stop)
+        let feed = Feed::new(dataset, transform, device)?;
+        self.test_part(&feed, batch_size, Shard::default(), stop)
     }
 
     /// [`Network::test`] of a process's part of each batch.
     pub(crate) fn test_part(
         &self,
-        dataset: Arc<dyn Dataset>,
-        transform: Transform,
+        feed: &Feed,
         batch_size: usize,
         shard: Shard,
-        device: &Device,
         stop: &AtomicBool,
     ) -> Result<Option<Tested>> {
         let config = LoaderConfig { batch_size, shard, ..LoaderConfig::default() };
         Ok(match self {
             Self::Classes(model) => {
-                evaluate_part(&**model, dataset, transform, config, device, stop)?
-                    .map(Tested::Classes)
+                evaluate_part(&**model, feed, config, stop)?.map(Tested::Classes)
             }
-            Self::Tasks(model) => {
-                evaluate_tasks(&**model, dataset, transform, config, device, stop)?
-                    .map(Tested::Tasks)
-            }
+            Self::Tasks(model) => evaluate_tasks(&**model, feed, config, stop)?.map(Tested::Tasks),
         })
     }
 }
@@ -187,25 +183,22 @@ impl Network {
 /// [`Network::test`] of several tasks.
 pub(crate) fn evaluate_tasks(
     model: &dyn MultiTask,
-    dataset: Arc<dyn Dataset>,
-    transform: Transform,
+    feed: &Feed,
     config: LoaderConfig,
-    device: &Device,
     stop: &AtomicBool,
 ) -> Result<Option<TaskEvaluation>> {
-    let tasks = Question::all(&*dataset);
+    let tasks = Question::all(&**feed.dataset());
     let (mut tally, mut answers) = (Tally::of_tasks(tasks.len()), Vec::new());
     let packed = PackedWeights::new();
-    for batch in Loader::new(dataset, transform, config)? {
+    for part in feed.epoch(config, 0)? {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let batch = batch?;
-        if batch.indices.is_empty() {
+        let part = part?;
+        if part.len() == 0 {
             continue; // other processes' images
         }
-        let indices = batch.indices.clone();
-        let part = Part::new(batch, device)?;
+        let indices = part.indices;
         let (images, labels) = (Tracked::constant(part.images), part.labels);
         let answer = || packed.reuse(|| no_grad(|| model.forward(&images, Mode::Eval)));
         let output = in_pool(answer)?;

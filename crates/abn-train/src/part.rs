@@ -13,16 +13,19 @@ pub(crate) struct Part {
     pub labels: Tensor,
     /// The same labels in the same order, on the host.
     pub known: Vec<u32>,
+    /// Each image's number in its data set.
+    pub indices: Vec<usize>,
 }
 
 impl Part {
     /// A batch of the loader's, brought to the device. On the CPU nothing is copied.
     pub fn new(batch: Batch, device: &Device) -> Result<Self> {
-        let Batch { images, labels, tasks, shape: [n, c, h, w], .. } = batch;
+        let Batch { images, labels, tasks, shape: [n, c, h, w], indices } = batch;
         Ok(Self {
             images: Tensor::from_vec(images, (n, c, h, w), device)?,
             labels: Tensor::from_slice(&labels, (n, tasks), device)?,
             known: labels,
+            indices,
         })
     }
 
@@ -44,6 +47,7 @@ impl Part {
             images: Tensor::zeros((count, c, h, w), DType::F32, device)?,
             labels: Tensor::zeros((count, tasks), DType::U32, device)?,
             known: vec![0; count * tasks],
+            indices: Vec::new(),
         })
     }
 }

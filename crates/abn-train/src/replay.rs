@@ -143,6 +143,7 @@ impl Step {
             images: images.as_tensor().clone(),
             labels: labels.as_tensor().clone(),
             known: part.known.clone(),
+            indices: Vec::new(),
         };
         let seed = StepSeed::on(device)?;
         let mut counted = Tally::default();
@@ -181,6 +182,7 @@ mod tests {
             images: Tensor::zeros((2, 3, 4, 4), DType::F32, &Device::Cpu).unwrap(),
             labels: Tensor::zeros((2, 1), DType::U32, &Device::Cpu).unwrap(),
             known: vec![0; 2],
+            indices: vec![0, 1],
         };
         let mut step = || replay.step(&part, 0.1, 1, |_, _| Ok(Tally::default())).unwrap();
         for _ in 0..WARM_UP {

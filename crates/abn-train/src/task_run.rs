@@ -14,6 +14,7 @@ use candle_core::Device;
 use crate::attributes::TaskEvaluation;
 use crate::card::Card;
 use crate::checkpoint::State;
+use crate::feed::Feed;
 use crate::network::evaluate_tasks;
 use crate::run::AnyRun;
 use crate::{Error, Precision, Recipe, Result};
@@ -115,7 +116,8 @@ impl TaskRun {
         let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
         let (transform, device) = (self.card.transform(), self.params.device());
         let never = AtomicBool::new(false);
-        evaluate_tasks(&*self.model, dataset, transform, config, device, &never)?
+        let feed = Feed::new(dataset, transform, device)?;
+        evaluate_tasks(&*self.model, &feed, config, &never)?
             .ok_or_else(|| Error::Invalid("the evaluation was stopped".into()))
     }
 

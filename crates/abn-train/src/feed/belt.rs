@@ -121,13 +121,15 @@ pub(crate) struct Carried {
     shape: [usize; 4],
     tasks: usize,
     known: Vec<u32>,
+    indices: Vec<usize>,
 }
 
 impl Carried {
     /// Room for so many numbers.
     pub fn new(lane: &Lane, pixels: usize, labels: usize) -> Result<Self> {
         let (images, labels) = (Inlet::new(lane, pixels)?, Inlet::new(lane, labels)?);
-        Ok(Self { images, labels, shape: [0; 4], tasks: 1, known: Vec::new() })
+        let (known, indices) = Default::default();
+        Ok(Self { images, labels, shape: [0; 4], tasks: 1, known, indices })
     }
 }
 
@@ -141,14 +143,16 @@ impl Berth for Carried {
     fn load(&mut self, batch: Batch) -> Result<()> {
         self.images.fill(&batch.images)?;
         self.labels.fill(&batch.labels)?;
-        (self.shape, self.tasks, self.known) = (batch.shape, batch.tasks, batch.labels);
+        (self.shape, self.tasks) = (batch.shape, batch.tasks);
+        (self.known, self.indices) = (batch.labels, batch.indices);
         Ok(())
     }
 
     fn part(&self) -> Result<Part> {
         let labels = self.labels.take((self.shape[0], self.tasks))?;
         let [n, c, h, w] = self.shape;
-        Ok(Part { images: self.images.take((n, c, h, w))?, labels, known: self.known.clone() })
+        let images = self.images.take((n, c, h, w))?;
+        Ok(Part { images, labels, known: self.known.clone(), indices: self.indices.clone() })
     }
 
     fn let_go(&self) -> Result<()> {

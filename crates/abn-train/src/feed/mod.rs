@@ -1,4 +1,4 @@
-//! The way of a data set to the device.
+//! The way of a data set to the device, in training and in evaluation.
 //!
 //! On the CPU it is the loader's. A GPU is fed beside its computation: batches go through pinned
 //! memory and a stream of copies, two by turns ([`belt`]); and of a data set of small images of one size
@@ -62,6 +62,11 @@ impl Feed {
             }
         };
         Ok(Self { dataset, transform, device: device.clone(), way })
+    }
+
+    /// What it brings.
+    pub fn dataset(&self) -> &Arc<dyn Dataset> {
+        &self.dataset
     }
 
     /// The parts of an epoch from number `skip` on.

@@ -69,9 +69,9 @@ pub(crate) struct Drafted {
     words: Inlet<u32>,
     /// Room for the batch.
     images: Tensor,
-    count: usize,
     tasks: usize,
     known: Vec<u32>,
+    indices: Vec<usize>,
 }
 
 impl Drafted {
@@ -89,9 +89,9 @@ impl Drafted {
             resident: resident.clone(),
             words: Inlet::new(lane, images * Window::WORDS + labels)?,
             images: Tensor::zeros(shape, DType::F32, resident.levels.device())?,
-            count: 0,
             tasks: 1,
             known: Vec::new(),
+            indices: Vec::new(),
         })
     }
 }
@@ -120,12 +120,12 @@ impl Berth for Drafted {
         }
         words.extend(&draft.labels);
         self.words.fill(&words)?;
-        (self.count, self.tasks, self.known) = (draft.indices.len(), draft.tasks, draft.labels);
+        (self.tasks, self.known, self.indices) = (draft.tasks, draft.labels, draft.indices);
         Ok(())
     }
 
     fn part(&self) -> Result<Part> {
-        let (n, tasks) = (self.count, self.tasks);
+        let (n, tasks) = (self.indices.len(), self.tasks);
         let words = self.words.take(n * (Window::WORDS + tasks))?;
         let windows = words.narrow(0, 0, n * Window::WORDS)?.reshape((n, Window::WORDS))?;
         let labels = words.narrow(0, n * Window::WORDS, n * tasks)?.reshape((n, tasks))?;
@@ -134,7 +134,7 @@ impl Berth for Drafted {
             let Resident { images: all, levels } = &*self.resident;
             cut_windows(all, &windows, levels, &images)?;
         }
-        Ok(Part { images, labels, known: self.known.clone() })
+        Ok(Part { images, labels, known: self.known.clone(), indices: self.indices.clone() })
     }
 
     fn let_go(&self) -> Result<()> {

@@ -3,13 +3,13 @@ use abn_data::{Shard, Splits};
 use super::*;
 
 /// Everything of a part, so that it can be kept.
-type Kept = (Vec<usize>, Vec<f32>, Vec<u32>, Vec<u32>);
+type Kept = (Vec<usize>, Vec<f32>, Vec<u32>, Vec<u32>, Vec<usize>);
 
 fn kept(part: Result<Part>) -> Kept {
     let part = part.unwrap();
     let labels = part.labels.flatten_all().unwrap().to_vec1::<u32>().unwrap();
     let images = part.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    (part.images.dims().to_vec(), images, labels, part.known)
+    (part.images.dims().to_vec(), images, labels, part.known, part.indices)
 }
 
 fn feed(data: &Splits, transform: Transform, way: Way) -> Feed {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use abn_core::ParamStore;
+use abn_data::Dataset;
 use abn_ops::Meter;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
@@ -116,13 +117,15 @@ fn open<'a>(
         reporter.say(&format!("training without CUDA graphs: {why}"));
         None
     });
-    let feed = Feed::new(data.train.clone(), card.transform(), device)?;
+    let feed = |data: &Arc<dyn Dataset>| Feed::new(data.clone(), card.transform(), device);
+    let (feed, test_feed) = (feed(&data.train)?, feed(&data.test)?);
     Ok(Session {
         _claim: claim,
         recipe,
         folder,
         data,
         feed,
+        test_feed,
         meter,
         replay,
         card,

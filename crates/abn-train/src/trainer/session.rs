@@ -25,6 +25,7 @@ pub(super) struct Session<'a> {
     pub(super) folder: RunFolder,
     pub(super) data: Splits,
     pub(super) feed: Feed,
+    pub(super) test_feed: Feed,
     /// What counts steps on a GPU.
     pub(super) meter: Option<Arc<Meter>>,
     /// The captured steps, if any are.
@@ -90,10 +91,9 @@ impl Session<'_> {
         if !self.recipe.sync_batch_norm {
             self.team.share_buffers(params)?;
         }
-        let (test, transform) = (self.data.test.clone(), self.card.transform());
         let (part, shard) = (self.recipe.part_size(), self.team.shard());
-        let (device, stop) = (params.device(), &self.options.stop);
-        self.team.whole(self.model().test_part(test, transform, part, shard, device, stop)?)
+        let tested = self.model().test_part(&self.test_feed, part, shard, &self.options.stop)?;
+        self.team.whole(tested)
     }
 
     /// What is evaluated: the average of the weights, if there is one.
