@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The GPU's kernels on the CPU (needs a C++ compiler), through the tests of the operations and, with --parity, through
-# whole networks too: the smaller parity fixtures, training in bf16, and gpu-check's steps and bench.
+# whole networks too: the smaller parity fixtures (with ABN_EMULATE_ALL=1 all, for hours), training in bf16, and
+# gpu-check's steps and bench.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ABN_EMULATE_CUDA=1

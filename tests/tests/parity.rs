@@ -13,7 +13,8 @@ fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// Where a GPU's kernels run on the CPU (`xtask/emulate-gpu.sh`), those that take minutes and not hours.
+/// Where a GPU's kernels run on the CPU (`xtask/emulate-gpu.sh`), those that take minutes and not hours, unless
+/// `ABN_EMULATE_ALL=1`.
 const EMULATED: [&str; 4] = [
     "cifar_densenet22_abn",
     "cifar_resnet20_abn",
@@ -23,8 +24,8 @@ const EMULATED: [&str; 4] = [
 
 /// Whether the fixture is run.
 fn takes_part(name: &str) -> bool {
-    let emulated = std::env::var_os("ABN_EMULATE_CUDA").is_some_and(|value| value == "1");
-    !emulated || EMULATED.contains(&name)
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| value == "1");
+    !is_set("ABN_EMULATE_CUDA") || is_set("ABN_EMULATE_ALL") || EMULATED.contains(&name)
 }
 
 /// Runs every fixture in a folder; returns how many ran and what went wrong.

@@ -46,7 +46,7 @@ fn the_emulation_comes_to_what_the_cpu_comes_to() {
     assert!(output.status.success(), "{said}");
     let page = std::fs::read_to_string(folder.path().join("gpu-check.md")).unwrap();
     assert!(page.starts_with("## On a GPU: emulated"), "{page}");
-    assert!(page.contains("2 of 2 held"), "{page}");
+    assert!(page.contains("3 of 3 held"), "{page}");
     let text = std::fs::read_to_string(folder.path().join("training-steps.json")).unwrap();
     let record: serde_json::Value = serde_json::from_str(&text).unwrap();
     let apart = record["figures"]["weight_difference"].as_f64().unwrap();

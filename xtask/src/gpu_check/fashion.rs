@@ -108,7 +108,7 @@ fn both(check: &Check, recipe: &Recipe, extent: &Extent, folder: &Path) -> Resul
     std::fs::write(&file, recipe.to_toml())?;
     let mut command = part::command(check.target(), "train")?;
     command.arg(&file).arg("--out").arg(folder.join(&name));
-    command.args(["--device", check.target().within()]);
+    command.args(["--device", check.target().within(), "--cuda-graph"]);
     let trained: Trained = part::ask(command).with_context(|| format!("the run {name}"))?;
     let python = check.args.against_pytorch.as_deref();
     let pytorch =

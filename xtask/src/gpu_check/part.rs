@@ -46,6 +46,12 @@ enum What {
         out: PathBuf,
         #[arg(long)]
         device: DeviceChoice,
+        /// Replay steps as CUDA graphs.
+        #[arg(long)]
+        cuda_graph: bool,
+        /// Take cuDNN's own guess of the best algorithm: two processes may measure differently.
+        #[arg(long)]
+        guess: bool,
     },
 }
 
@@ -80,6 +86,8 @@ pub struct Trained {
     pub peak_device_bytes: Option<u64>,
     /// Convolutions that cuDNN refused.
     pub refused: Vec<String>,
+    /// Steps that were replayed as CUDA graphs.
+    pub replayed: u64,
 }
 
 /// Runs the command.
@@ -92,7 +100,10 @@ pub fn run(args: &Args) -> Result<()> {
         What::Parity { fixture, device, precision, times } => {
             answer(&parity_of(fixture, &open(*device)?, *precision, *times)?)
         }
-        What::Train { recipe, out, device } => answer(&train(recipe, out, open(*device)?)?),
+        What::Train { recipe, out, device, cuda_graph, guess } => {
+            abn_ops::set_cudnn_measures(!guess);
+            answer(&train(recipe, out, open(*device)?, *cuda_graph)?)
+        }
     }
 }
 
@@ -156,15 +167,16 @@ fn parity_of(path: &Path, device: &Device, precision: Precision, times: f64) -> 
     Ok(Parity { quantities: quantities.collect(), rounding, refused })
 }
 
-fn train(path: &Path, out: &Path, device: Device) -> Result<Trained> {
+fn train(path: &Path, out: &Path, device: Device, cuda_graph: bool) -> Result<Trained> {
     let options = TrainOptions {
         device: Some(device.clone()),
         progress: Progress::Lines,
         command: "cargo xtask gpu-check".into(),
-        cuda_graph: !device.is_cpu(),
+        cuda_graph,
         ..TrainOptions::default()
     };
     let summary = abn_train::train(&Recipe::load(path)?, out, &options)?;
     let peak_device_bytes = abn_ops::peak_memory(&device)?;
-    Ok(Trained { summary, peak_device_bytes, refused: abn_ops::cudnn_refused() })
+    let (refused, replayed) = (abn_ops::cudnn_refused(), abn_ops::graphs_launched());
+    Ok(Trained { summary, peak_device_bytes, refused, replayed })
 }
