@@ -17,16 +17,29 @@ if [ ! -e "$folder/.complete" ]; then
     python3 -m pip install -q --no-deps --target "$folder/py" \
         nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
         nvidia-cuda-cccl==13.0.85 nvidia-cuda-runtime==13.0.96 nvidia-curand==10.4.0.35 >&2
-    # The linker asks a library only for its name.
-    for library in "${libraries[@]}"; do
-        cc -shared -x c -o "$folder/stubs/lib${library%%.so*}.so" -Wl,-soname,"lib$library" - </dev/null
-    done
     touch "$folder/.complete"
 fi
 root=$folder/py/nvidia/cu13
+# Libraries that have the names of what they stand for, and of all their functions: those that cudarc declares,
+# and those of the runtime, which is here. Without the functions' names the linker would leave each call at address 0.
+if [ ! -e "$folder/stubs/.named" ]; then
+    cudarc=$(cargo metadata --format-version 1 --locked --all-features --manifest-path "$(dirname "$0")/../Cargo.toml" |
+        grep -o '"manifest_path":"[^"]*/cudarc-[^"]*"' | cut -d '"' -f 4)
+    for library in "${libraries[@]}"; do
+        name=${library%%.so*}
+        {
+            case $name in
+            cuda) grep -oE '^pub unsafe fn cu\w+' "${cudarc%/*}/src/driver/sys/mod.rs" ;;
+            cudart) nm -D --defined-only "$root/lib/lib$library" | sed 's/@.*//' ;;
+            *) grep -oE '^pub unsafe fn (cu|nccl|nvrtc)\w+' "${cudarc%/*}/src/${name,,}/sys/mod.rs" ;;
+            esac
+        } | awk '{print "void " $NF "(void) {}"}' | grep -E '^void (__)?(cu|nccl|nvrtc)' | sort -u |
+            cc -w -shared -fno-builtin -x c -o "$folder/stubs/lib$name.so" -Wl,-soname,"lib$library" -
+    done
+    touch "$folder/stubs/.named"
+fi
 chmod +x "$root"/bin/* 2>/dev/null || true
-# The libraries' functions are missing until the program runs, and the linker is told not to mind. With a target
-# that is named, these flags do not reach build scripts, which run here.
+# With a target that is named, these flags do not reach build scripts, which run here.
 flags="-L native=$folder/stubs -C link-arg=-fuse-ld=bfd"
 flags+=" -C link-arg=-Wl,--unresolved-symbols=ignore-all -C link-arg=-Wl,--no-as-needed"
 for library in cuda cublas cublasLt cudart curand nvrtc cudnn; do flags+=" -C link-arg=-l$library"; done
