@@ -106,6 +106,10 @@ fn step_all(
     if config.nesterov && config.momentum <= 0.0 {
         return Err(Error::config(OP, "Nesterov needs a momentum above 0"));
     }
+    // Not even the learning rate is read then, which may lie on a GPU.
+    if steps.is_empty() {
+        return Ok(());
+    }
     let contiguous = steps.iter().map(|(_, _, grad)| Ok(grad.contiguous()?));
     let grads = contiguous.collect::<Result<Vec<Tensor>>>()?;
     #[cfg(gpu)]

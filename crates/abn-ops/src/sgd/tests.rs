@@ -49,6 +49,17 @@ fn the_first_step_ignores_the_velocity() {
 }
 
 #[test]
+fn a_step_of_nothing_reads_nothing() {
+    // It has no f64 that could be read.
+    let lr = Tensor::new(0.1f32, &Device::Cpu).unwrap();
+    sgd_step_at(&lr, &[], &config(0.9, false), false).unwrap();
+    let param = Var::new(&[0.5f64], &Device::Cpu).unwrap();
+    let zero = Tensor::zeros(1, DType::F64, &Device::Cpu).unwrap();
+    let steps = [(param.as_tensor(), &zero, &zero)];
+    assert!(sgd_step_at(&lr, &steps, &config(0.9, false), false).is_err());
+}
+
+#[test]
 fn every_element_of_a_large_parameter_steps() {
     for nesterov in [false, true] {
         let tensors = [1, 2, 3].map(|seed| random(seed, &[3 * CHUNK + 1]));
