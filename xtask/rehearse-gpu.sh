@@ -7,46 +7,58 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 eval "$(xtask/cuda-toolchain.sh)"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/cuda}
-tests=$(cargo test -p abn-train -p xtask --locked --features cuda --test gpu --no-run --message-format=json |
-    grep '"name":"gpu"' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+features=xtask/cuda,xtask/cuda-emulation
+executable() { grep "\"name\":\"$1\"" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1; }
+# As gpu-check builds them; it takes the tests of the operations from there.
+operations=$(cargo test -p abn-ops -p xtask --locked --features "$features" --lib --no-run --message-format=json |
+    executable abn_ops)
+tests=$(cargo test -p abn-train -p xtask --locked --features "$features" --test gpu --no-run --message-format=json |
+    executable gpu)
+program=$(cargo build -p xtask -p abn-ops --locked --features "$features" --message-format=json | executable xtask)
 
 folder=$CARGO_TARGET_DIR/rehearsal
 mkdir -p "$folder"
 source=$PWD/crates/abn-ops/src
-flags=(-std=c++17 -O2 -fPIC -fvisibility=hidden -ffp-contract=off -U_FORTIFY_SOURCE -w -I "$source" -I xtask/rehearsal)
+flags=(-std=c++17 -O3 -march=native -fPIC -fvisibility=hidden -ffp-contract=off -U_FORTIFY_SOURCE -w
+    -I "$source" -I xtask/rehearsal -I "$CUDA_HOME/include")
 objects=()
 compile() { # SOURCE NAME
-    c++ "${flags[@]}" -c -o "$folder/$2.o" "$1"
-    objects+=("$folder/$2.o")
+    local object=$folder/$2.o
+    objects+=("$object")
+    local newer='( -name *.cu -o -name *.h ) -newer'
+    if [ ! "$object" -nt "$1" ] || (set -f; find "$source" xtask/rehearsal $newer "$object" | grep -q .); then
+        c++ "${flags[@]}" -c -o "$object" "$1"
+    fi
 }
-# All kernels, once for each number type, with the bytes of their arguments.
+# All kernels, once for each number type, with what the driver must know of their arguments.
 for element in f32 bf16 f64; do
     file=$folder/kernels_$element.cpp
     {
         echo "#define ELEMENT_$element"
         for kernels in "$source"/*/kernels.cu; do echo "#include \"$kernels\""; done
-        echo '#include "rehearsal.h"'
-        echo 'static const abn::Known known[] = {'
+        echo '#include "kernels.h"'
+        echo 'static const standin::Kernel known[] = {'
         sed -n 's/^KERNEL(\([a-z0-9_]*\)).*/\1 false/p; s/^BLOCK_KERNEL(\([a-z0-9_]*\)).*/\1 true/p' \
             "$source"/*/kernels.cu |
             while read -r name meets; do
-                echo "{{\"$name\", abn::call<$name>, $meets}, abn::sizes_by_type($name)},"
+                echo "{{\"$name\", abn::call<$name>, $meets}, standin::parameters($name)},"
             done
         echo "};"
-        echo "const abn::Known* find_$element(const char* name) {"
+        echo "const standin::Kernel* standin::find_$element(const char* name) {"
         echo "for (auto& one : known) if (!std::strcmp(one.entry.name, name)) return &one;"
         echo "return nullptr; }"
-    } >"$file"
+    } >"$file.new"
+    cmp -s "$file.new" "$file" || cp "$file.new" "$file"
     compile "$file" "kernels_$element"
 done
 compile "$source/cuda/emulator.cpp" emulator
-compile xtask/rehearsal/driver.cpp driver
+for part in xtask/rehearsal/*.cpp; do compile "$part" "$(basename "$part" .cpp)"; done
 # What the program's libraries ask for and nobody here should call.
 {
     echo '#include <cstdio>'
     echo '#include <cstdlib>'
-    nm -D --undefined-only "$tests" | awk '{print $2}' | grep -E '^(cu|nvrtc|nccl)' | sed 's/@.*//' | sort -u |
-        grep -vxFf <(nm "$folder/driver.o" | awk '$2 == "T" {print $3}') |
+    nm -D --undefined-only "$tests" "$operations" "$program" | awk '{print $2}' | grep -E '^(__cuda|cu|nvrtc|nccl)' | sort -u |
+        grep -vxFf <(nm "${objects[@]}" | awk '$2 == "T" {print $3}') |
         while read -r name; do
             echo "extern \"C\" __attribute__((visibility(\"default\"))) int $name() {"
             echo "std::fprintf(stderr, \"rehearsal: $name was called\\n\"); std::abort(); }"
@@ -57,7 +69,12 @@ c++ -shared -o "$folder/librehearsal.so" "${objects[@]}"
 for library in cuda.so.1 cublas.so.13 cublasLt.so.13 cudart.so.13 curand.so.10 nvrtc.so.13 cudnn.so.9 nccl.so.2; do
     ln -sf librehearsal.so "$folder/lib$library"
 done
+export LD_LIBRARY_PATH=$PWD/$folder
+# Mistakes show.
+c++ -w -std=c++17 -I "$CUDA_HOME/include" -o "$folder/misuse" xtask/rehearsal/tests/misuse.cpp "$folder/librehearsal.so"
+"$folder/misuse"
 for mode in late early; do
-    echo "copies as $mode as events allow:"
-    ABN_REHEARSE=$mode LD_LIBRARY_PATH=$folder "$tests" --ignored --test-threads 1 "$@"
+    echo "whole trainings, copies as $mode as events allow:"
+    ABN_REHEARSE=$mode "$tests" --ignored --test-threads 1
 done
+"$program" gpu-check --quick --networks resnet8 --parts ops,parity,steps,bench --out "$folder/results" "$@"

@@ -49,7 +49,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     fashion_mnist: Option<PathBuf>,
 
-    /// Time these networks only: resnet110, wrn-28-10, resnext29-8x64d, resnet50
+    /// Time these networks only: resnet110, wrn-28-10, resnext29-8x64d, resnet50; or resnet8, with which nothing but
+    /// that it runs is seen
     #[arg(long, value_delimiter = ',', value_name = "NETWORKS")]
     networks: Vec<String>,
 

@@ -1,0 +1,155 @@
+// What a GPU would do silently wrong ends a program of the rehearsal, and what the driver refuses is refused.
+#include <cuda.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static CUstream computation, copies;
+static CUdeviceptr memory, other;
+static CUevent event;
+static void* pinned;
+static const size_t BYTES = 64;
+
+static void prepare() {
+    CUcontext context;
+    cuInit(0);
+    cuDevicePrimaryCtxRetain(&context, 0);
+    cuCtxSetCurrent(context);
+    cuStreamCreate(&computation, CU_STREAM_NON_BLOCKING);
+    cuStreamCreate(&copies, CU_STREAM_NON_BLOCKING);
+    cuMemAllocAsync(&memory, BYTES, computation);
+    cuMemAllocAsync(&other, BYTES, computation);
+    cuMemHostAlloc(&pinned, BYTES, 0);
+    std::memset(pinned, 1, BYTES);
+    cuEventCreate(&event, CU_EVENT_DISABLE_TIMING);
+}
+
+static void order(CUstream before, CUstream after) {
+    cuEventRecord(event, before);
+    cuStreamWaitEvent(after, event, 0);
+}
+
+// What the device holds, for a program that makes no mistake.
+static int read() {
+    int number = 0;
+    cuMemcpyDtoHAsync(&number, memory, sizeof number, computation);
+    return number;
+}
+
+static CUgraphExec capture(std::function<void()> work) {
+    CUgraph graph = nullptr;
+    CUgraphExec exec = nullptr;
+    cuStreamBeginCapture(computation, CU_STREAM_CAPTURE_MODE_RELAXED);
+    work();
+    if (cuStreamEndCapture(computation, &graph) == CUDA_SUCCESS)
+        cuGraphInstantiateWithFlags(&exec, graph, CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    return exec;
+}
+
+static CUdeviceptr temporary() {
+    CUdeviceptr made;
+    cuMemAllocAsync(&made, BYTES, computation);
+    return made;
+}
+
+struct Case {
+    const char* what;
+    bool ends; // the program, by the rehearsal
+    std::function<bool()> does;
+};
+
+static const Case CASES[] = {
+    {"a copy that events order", false, [] {
+         order(computation, copies);
+         cuMemcpyHtoDAsync(memory, pinned, BYTES, copies);
+         order(copies, computation);
+         return read() == 0x01010101;
+     }},
+    {"a copy to memory that was allocated on another stream", true,
+     [] { return cuMemcpyHtoDAsync(memory, pinned, BYTES, copies) == CUDA_SUCCESS; }},
+    {"reading what another stream writes", true, [] {
+         order(computation, copies);
+         cuMemcpyHtoDAsync(memory, pinned, BYTES, copies);
+         return read() != 0;
+     }},
+    {"freeing what another stream reads", true, [] {
+         order(computation, copies);
+         cuMemcpyDtoDAsync(other, memory, BYTES, copies);
+         return cuMemFreeAsync(memory, computation) == CUDA_SUCCESS;
+     }},
+    {"freeing pinned memory under a copy", true, [] {
+         order(computation, copies);
+         cuMemcpyHtoDAsync(memory, pinned, BYTES, copies);
+         return cuMemFreeHost(pinned) == CUDA_SUCCESS;
+     }},
+    {"writing past the end", true, [] { return cuMemsetD8Async(memory, 0, BYTES + 1, computation) == CUDA_SUCCESS; }},
+    {"what a kernel writes beside its memory", true, [] {
+         reinterpret_cast<char*>(memory)[BYTES] = 0;
+         return cuStreamSynchronize(computation) == CUDA_SUCCESS;
+     }},
+    {"using memory that was freed", true, [] {
+         cuMemFreeAsync(memory, computation);
+         return cuMemsetD8Async(memory, 0, BYTES, computation) == CUDA_SUCCESS;
+     }},
+    {"a graph with memory of its own", false, [] {
+         CUgraphExec exec = capture([] {
+             CUdeviceptr made = temporary();
+             cuMemsetD8Async(made, 5, BYTES, computation);
+             cuMemcpyDtoDAsync(memory, made, BYTES, computation);
+             cuMemFreeAsync(made, computation);
+         });
+         bool before = read() != 0x05050505;
+         cuGraphLaunch(exec, computation);
+         return before && read() == 0x05050505;
+     }},
+    {"launching a graph whose memory was freed", true, [] {
+         CUgraphExec exec = capture([] { cuMemsetD8Async(memory, 5, BYTES, computation); });
+         cuMemFreeAsync(memory, computation);
+         return cuGraphLaunch(exec, computation) == CUDA_SUCCESS;
+     }},
+    {"using what a graph has freed", true, [] {
+         return capture([] {
+                    CUdeviceptr made = temporary();
+                    cuMemFreeAsync(made, computation);
+                    cuMemsetD8Async(made, 5, BYTES, computation);
+                }) != nullptr;
+     }},
+    {"using a graph's memory after the capture", true, [] {
+         CUdeviceptr made = 0;
+         capture([&] { made = temporary(); });
+         return cuMemsetD8Async(made, 5, BYTES, computation) == CUDA_SUCCESS;
+     }},
+    {"what a capture may not do", false, [] {
+         int number = 0;
+         return !capture([] { cuMemcpyHtoDAsync(memory, pinned, BYTES, computation); }) &&
+                !capture([&] { cuMemcpyDtoHAsync(&number, memory, sizeof number, computation); }) &&
+                !capture([] { cuStreamSynchronize(computation); }) && !capture([] { order(copies, computation); }) &&
+                !capture([] { cuMemFreeAsync(other, computation); });
+     }},
+    {"a thread without a context", false, [] {
+         cuCtxSetCurrent(nullptr);
+         return cuMemsetD8Async(memory, 0, BYTES, computation) == CUDA_ERROR_INVALID_CONTEXT;
+     }},
+};
+
+int main() {
+    int wrong = 0;
+    for (const Case& one : CASES) {
+        if (pid_t child = fork()) {
+            int status;
+            waitpid(child, &status, 0);
+            bool ended = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+            bool held = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+            if (one.ends ? !ended : !held) wrong++, std::printf("not as it should be: %s\n", one.what);
+            continue;
+        }
+        std::freopen("/dev/null", "w", stderr);
+        prepare();
+        _exit(one.does() ? 0 : 1);
+    }
+    return wrong != 0;
+}
