@@ -205,10 +205,12 @@ API CUresult cuMemFreeAsync(CUdeviceptr at, CUstream stream) {
         return tell(stream, "freeing", {}, [=] { poison(at, bytes); });
     }
     if (graph) return break_capture(stream, "freeing memory that was allocated before");
-    touch("freeing", {uintptr_t(at), true}, stream, stream->told + 1);
-    blocks.erase(found);
-    in_use -= bytes;
-    return tell(stream, "freeing", {}, [=] { give_back(at, bytes); });
+    CUresult told = tell(stream, "freeing", {{uintptr_t(at), true}}, [=] { give_back(at, bytes); });
+    if (told == CUDA_SUCCESS) {
+        blocks.erase(at);
+        in_use -= bytes;
+    }
+    return told;
 }
 
 API CUresult cuMemHostAlloc(void** out, size_t bytes, unsigned) {

@@ -8,9 +8,10 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use abn_train::{DeviceChoice, Error, Recipe, TrainOptions, train};
+use abn_train::{DeviceChoice, Error, Precision, Recipe, TrainOptions, train};
 use candle_core::Device;
 
 const TRAIN: usize = 10;
@@ -95,15 +96,20 @@ struct Left {
 /// Trains; with what it took of graphs.
 fn run(recipe: &Recipe, device: &Device, cuda_graph: bool) -> (Left, u64) {
     let folder = tempfile::tempdir().unwrap();
+    run_in(folder.path(), recipe, device, cuda_graph)
+}
+
+/// [`run`] in a folder that may have a run to go on with.
+fn run_in(folder: &Path, recipe: &Recipe, device: &Device, cuda_graph: bool) -> (Left, u64) {
     let before = abn_ops::graphs_launched();
     let options =
         TrainOptions { device: Some(device.clone()), cuda_graph, ..TrainOptions::default() };
-    train(recipe, folder.path(), &options).unwrap();
-    let last = folder.path().join("last");
+    train(recipe, folder, &options).unwrap();
+    let last = folder.join("last");
     let trained = if recipe.ema_decay.is_some() { "trained" } else { "model" };
     let tensors = [trained, "optimizer"]
         .map(|name| fs::read(last.join(name).with_extension("safetensors")).unwrap());
-    let metrics = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let counted = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         let keys = ["train_loss", "train_loss_attention", "train_error", "test_loss"];
@@ -217,6 +223,59 @@ fn a_loss_that_is_no_number_is_told_with_its_step() {
         assert!(!loss.is_finite(), "{loss}");
         assert_eq!((epoch, step), (3, 2), "{}", recipe.dataset);
     }
+}
+
+#[test]
+#[ignore = "needs a GPU or its emulation"]
+fn graphs_change_no_bit_of_bf16() {
+    let data = tempfile::tempdir().unwrap();
+    digits(data.path());
+    let recipe = Recipe { precision: Precision::Bf16, ..short(recipe(data.path())) };
+    let (device, _turn) = gpu();
+    assert_graphs_change_no_bit(&recipe, &device);
+}
+
+/// Images that are decoded for each batch do not lie on the GPU, but are brought there.
+#[test]
+#[ignore = "needs a GPU or its emulation"]
+fn graphs_change_no_bit_of_batches_that_are_brought() {
+    let data = tempfile::tempdir().unwrap();
+    for (split, count) in [("train", TRAIN), ("test", TEST)] {
+        for i in 0..count {
+            let folder = data.path().join(split).join(["even", "odd"][i % 2]);
+            fs::create_dir_all(&folder).unwrap();
+            let pixel = |x, y| image::Rgb([x, y, x * y].map(|v: u32| (v * (i as u32 + 3)) as u8));
+            let picture = image::RgbImage::from_fn(30 + i as u32, 40, pixel);
+            picture.save(folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    let recipe = Recipe { dataset: "folder".into(), ..short(recipe(data.path())) };
+    let (device, _turn) = gpu();
+    assert_graphs_change_no_bit(&recipe, &device);
+}
+
+#[test]
+#[ignore = "needs a GPU or its emulation"]
+fn a_run_goes_on_where_it_was_stopped() {
+    let data = tempfile::tempdir().unwrap();
+    digits(data.path());
+    let recipe = recipe(data.path());
+    let (device, _turn) = gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let options = TrainOptions {
+        device: Some(device.clone()),
+        cuda_graph: true,
+        // After each step.
+        stop: Arc::new(AtomicBool::new(true)),
+        ..TrainOptions::default()
+    };
+    for step in 1..=4 {
+        let stopped = train(&recipe, folder.path(), &options).unwrap_err().to_string();
+        assert!(stopped.contains("stopped in epoch"), "step {step}: {stopped}");
+    }
+    let (parts, replayed) = run_in(folder.path(), &recipe, &device, true);
+    assert!(replayed > 0);
+    assert!(parts == run(&recipe, &device, false).0, "weights differ");
 }
 
 #[test]

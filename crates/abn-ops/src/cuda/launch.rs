@@ -111,12 +111,12 @@ pub(crate) fn launch(
     grid: Grid,
     args: &[Arg<'_>],
 ) -> Result<()> {
-    #[cfg(feature = "cuda")]
-    if like.device().is_cpu() && super::staged::is_on() {
-        return super::staged::launch(op, kernel, like, grid, args);
-    }
     let (device, dtype) = (like.device(), like.dtype());
     let wide = super::wide(op, dtype)?;
+    #[cfg(feature = "cuda")]
+    if device.is_cpu() && super::staged::is_on() {
+        return super::staged::launch(op, kernel, like, grid, args);
+    }
     let capacity = args.len();
     let mut arguments =
         Arguments { words: Vec::with_capacity(capacity), starts: Vec::with_capacity(capacity) };
