@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The program with the feature `cuda` on a machine without a GPU: a driver made for this (xtask/rehearsal) stands for
-# NVIDIA's, and runs our kernels on the CPU. Shows that training steps can be captured and copy nothing from or to the
-# host, and that what goes over a stream of its own is ordered by events. Needs a C++ compiler and what
-# xtask/cuda-check.sh builds; not part of .ci/run.
+# The programs with the feature `cuda` on a machine without a GPU: one library (xtask/rehearsal) stands for NVIDIA's driver,
+# cuBLAS and cuDNN and runs our kernels on the CPU. Shows that training steps can be captured and copy nothing from or to
+# the host, that what goes over a stream of its own is ordered by events, and that the libraries are told what is meant;
+# nothing of speed or of the real libraries. Ten minutes. Needs a C++ compiler and what xtask/cuda-check.sh builds; not part
+# of .ci/run. Words after it go to gpu-check.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 eval "$(xtask/cuda-toolchain.sh)"

@@ -38,8 +38,26 @@ struct Matrix {
 
 size_t size_of(int type) { return type == R_64F ? 8 : type == R_32F ? 4 : 2; }
 
-int product(Handle* handle, int transa, int transb, int m, int n, int k, double alpha, const void* a, int lda,
-            const void* b, int ldb, double beta, void* c, int ldc, int type, bool tf32) {
+void write(void* c, int type, int m, int n, int k, int ldc, const Matrix& left, const Matrix& right) {
+    for (int j = 0; j < n; j++)
+        for (int i = 0; i < m; i++) {
+            double sum = 0;
+            for (int l = 0; l < k; l++) sum += left(i, l) * right(l, j);
+            size_t to = size_t(j) * ldc + i;
+            if (type == R_64F) static_cast<double*>(c)[to] = sum;
+            else if (type == R_32F) static_cast<float*>(c)[to] = float(sum);
+            else static_cast<uint16_t*>(c)[to] = to_bf16(float(sum));
+        }
+}
+
+// Elements from one matrix to the next, of several at once.
+struct Batch {
+    int count;
+    long long a, b, c;
+};
+
+int product(Handle* handle, Batch batch, int transa, int transb, int m, int n, int k, double alpha, const void* a,
+            int lda, const void* b, int ldb, double beta, void* c, int ldc, int type, bool tf32) {
     if (!handle || !handle->stream) return refuse(NOT_INITIALIZED, "a product without handle or stream");
     if (transa > OP_T || transb > OP_T || m < 0 || n < 0 || k < 0) return refuse(INVALID_VALUE, "a product's sizes");
     int rows_a = transa ? k : m, rows_b = transb ? n : k;
@@ -47,27 +65,28 @@ int product(Handle* handle, int transa, int transb, int m, int n, int k, double 
         return refuse(INVALID_VALUE, "columns that overlap");
     if (alpha != 1 || beta != 0) give_up("a product is scaled or added");
     if (!m || !n) return SUCCESS;
-    auto bytes = [&](int rows, int columns, int ld) { return ((columns - 1) * size_t(ld) + rows) * size_of(type); };
-    std::vector<Touch> touched{writes(c, bytes(m, n, ldc))};
+    if (batch.count < 1 || (batch.count > 1 && batch.c < (n - 1) * (long long)ldc + m))
+        return refuse(INVALID_VALUE, "products that overlap");
+    auto bytes = [&](int rows, int columns, int ld, long long next) {
+        return ((batch.count - 1) * next + (columns - 1) * size_t(ld) + rows) * size_of(type);
+    };
+    std::vector<Touch> touched{writes(c, bytes(m, n, ldc, batch.c))};
     if (k) {
-        touched.push_back(reads(a, bytes(rows_a, transa ? m : k, lda)));
-        touched.push_back(reads(b, bytes(rows_b, transb ? k : n, ldb)));
+        touched.push_back(reads(a, bytes(rows_a, transa ? m : k, lda, batch.a)));
+        touched.push_back(reads(b, bytes(rows_b, transb ? k : n, ldb, batch.b)));
     }
     for (const Touch& one : touched)
         if (one.at % size_of(type)) return refuse(INVALID_VALUE, "a matrix is not aligned");
     counts.libraries++;
-    Matrix left{a, Type(type), transa ? lda : 1, transa ? 1 : lda, tf32};
-    Matrix right{b, Type(type), transb ? ldb : 1, transb ? 1 : ldb, tf32};
     CUresult told = tell(handle->stream, "a matrix product", touched, [=] {
-        for (int j = 0; j < n; j++)
-            for (int i = 0; i < m; i++) {
-                double sum = 0;
-                for (int l = 0; l < k; l++) sum += left(i, l) * right(l, j);
-                size_t to = size_t(j) * ldc + i;
-                if (type == R_64F) static_cast<double*>(c)[to] = sum;
-                else if (type == R_32F) static_cast<float*>(c)[to] = float(sum);
-                else static_cast<uint16_t*>(c)[to] = to_bf16(float(sum));
-            }
+        auto after = [type](const void* from, long long elements) {
+            return static_cast<const char*>(from) + elements * (long long)size_of(type);
+        };
+        for (int i = 0; i < batch.count; i++) {
+            Matrix left{after(a, i * batch.a), Type(type), transa ? lda : 1, transa ? 1 : lda, tf32};
+            Matrix right{after(b, i * batch.b), Type(type), transb ? ldb : 1, transb ? 1 : ldb, tf32};
+            write(const_cast<char*>(after(c, i * batch.c)), type, m, n, k, ldc, left, right);
+        }
     });
     return told == CUDA_SUCCESS ? SUCCESS : EXECUTION_FAILED;
 }
@@ -87,24 +106,23 @@ API int cublasSetStream_v2(Handle* handle, CUstream stream) {
 }
 
 API int cublasGemmStridedBatchedEx(Handle* handle, int transa, int transb, int m, int n, int k, const void* alpha,
-                                   const void* a, int type_a, int lda, long long, const void* b, int type_b, int ldb,
-                                   long long, const void* beta, void* c, int type_c, int ldc, long long, int batches,
-                                   int compute, int) {
+                                   const void* a, int type_a, int lda, long long next_a, const void* b, int type_b,
+                                   int ldb, long long next_b, const void* beta, void* c, int type_c, int ldc,
+                                   long long next_c, int batches, int compute, int) {
     LOCK;
     if (type_a != type_b || type_a != type_c) return refuse(NOT_SUPPORTED, "a product of several types");
     // cuBLAS's table has TF32 for f32 alone.
     bool known = (compute == COMPUTE_32F && (type_a == R_32F || type_a == R_16BF)) ||
                  (compute == COMPUTE_32F_FAST_TF32 && type_a == R_32F);
     if (!known) return refuse(NOT_SUPPORTED, "a product that cuBLAS's table has not");
-    if (batches != 1) give_up("several products at once");
-    return product(handle, transa, transb, m, n, k, *static_cast<const float*>(alpha), a, lda, b, ldb,
+    return product(handle, {batches, next_a, next_b, next_c}, transa, transb, m, n, k, *static_cast<const float*>(alpha), a, lda, b, ldb,
                    *static_cast<const float*>(beta), c, ldc, type_a, compute == COMPUTE_32F_FAST_TF32);
 }
 
 API int cublasDgemmStridedBatched(Handle* handle, int transa, int transb, int m, int n, int k, const double* alpha,
-                                  const double* a, int lda, long long, const double* b, int ldb, long long,
-                                  const double* beta, double* c, int ldc, long long, int batches) {
+                                  const double* a, int lda, long long next_a, const double* b, int ldb,
+                                  long long next_b, const double* beta, double* c, int ldc, long long next_c,
+                                  int batches) {
     LOCK;
-    if (batches != 1) give_up("several products at once");
-    return product(handle, transa, transb, m, n, k, *alpha, a, lda, b, ldb, *beta, c, ldc, R_64F, false);
+    return product(handle, {batches, next_a, next_b, next_c}, transa, transb, m, n, k, *alpha, a, lda, b, ldb, *beta, c, ldc, R_64F, false);
 }

@@ -3,6 +3,9 @@
 #include "kernels.h"
 #include "numbers.h"
 
+#include <cstdlib>
+#include <functional>
+
 using std::size_t;
 
 namespace {
@@ -62,6 +65,37 @@ void copy2d(const X* from, X* to, uint32_t rows, uint32_t columns, uint32_t from
             for (uint32_t j = 0; j < columns; j++) to[i * to_row + j] = from[i * from_row + j];
 }
 
+// What it is told of sizes is those of the numbers, which are contiguous.
+template <class X>
+void index_select(size_t count, size_t, const size_t*, const uint32_t* ids, const X* in, X* out, size_t,
+                  size_t of_dimension, size_t selected, size_t right) {
+    if (is_first())
+        for (size_t i = 0; i < count; i++) {
+            uint32_t id = ids[i / right % selected];
+            if (id >= of_dimension) std::abort();
+            out[i] = in[(i / (selected * right) * of_dimension + id) * right + i % right];
+        }
+}
+
+template <class X>
+void where(size_t count, size_t rank, const size_t* info, const uint8_t* which, const X* yes, const X* no, X* out) {
+    if (is_first())
+        for (size_t i = 0; i < count; i++)
+            out[i] = which[place(i, rank, info, info + rank)] ? yes[place(i, rank, info, info + 2 * rank)]
+                                                              : no[place(i, rank, info, info + 3 * rank)];
+}
+
+// A block for each of the results.
+template <class X, class F>
+void reduce(size_t count, size_t each, size_t rank, const size_t* info, const X* in, X* out) {
+    if (threadIdx.x) return;
+    size_t first = blockIdx.x * each;
+    auto at = [&](size_t i) -> X { return in[place(i, rank, info, info + rank)]; };
+    double sum = at(first);
+    for (size_t i = first + 1; i < first + each && i < count; i++) sum = F()(sum, double(at(i)));
+    out[blockIdx.x] = X(sum);
+}
+
 struct Copy {
     template <class X> X operator()(X x) { return x; }
 };
@@ -71,6 +105,18 @@ struct Square {
 struct Negate {
     template <class X> X operator()(X x) { return -x; }
 };
+struct Relu {
+    template <class X> X operator()(X x) { return x > X(0) ? x : X(0); }
+};
+struct Absolute {
+    template <class X> X operator()(X x) { return x < X(0) ? X(-x) : x; }
+};
+struct Root {
+    template <class X> X operator()(X x) { return X(std::sqrt(x)); }
+};
+struct Exponential {
+    template <class X> X operator()(X x) { return X(std::exp(x)); }
+};
 struct Add {
     template <class X> X operator()(X x, X y) { return x + y; }
 };
@@ -79,6 +125,12 @@ struct Subtract {
 };
 struct Multiply {
     template <class X> X operator()(X x, X y) { return x * y; }
+};
+struct Largest {
+    template <class X> X operator()(X x, X y) { return x > y ? x : y; }
+};
+struct Smallest {
+    template <class X> X operator()(X x, X y) { return x < y ? x : y; }
 };
 struct Divide {
     template <class X> X operator()(X x, X y) { return x / y; }
@@ -102,16 +154,33 @@ constexpr standin::Kernel known(const char* name) {
     return {{name, call<kernel>, false}, standin::parameters(kernel)};
 }
 
+template <class X, class F>
+void compare(size_t count, size_t rank, const size_t* info, const X* a, const X* b, uint8_t* out) {
+    if (is_first())
+        for (size_t i = 0; i < count; i++)
+            out[i] = F()(a[place(i, rank, info, info + rank)], b[place(i, rank, info, info + 2 * rank)]);
+}
+
 #define OF_TYPE(X, name) \
     known<const_set<X>>("const_set_" name), known<copy2d<X>>("copy2d_" name), known<affine<X>>("affine_" name), known<unary<X, Copy>>("ucopy_" name), \
         known<unary<X, Square>>("usqr_" name), known<unary<X, Negate>>("uneg_" name), \
+        known<unary<X, Relu>>("urelu_" name), known<unary<X, Absolute>>("uabs_" name), \
+        known<unary<X, Root>>("usqrt_" name), \
+        known<unary<X, Exponential>>("uexp_" name), \
         known<binary<X, Add>>("badd_" name), known<binary<X, Subtract>>("bsub_" name), \
-        known<binary<X, Multiply>>("bmul_" name), known<binary<X, Divide>>("bdiv_" name)
+        known<binary<X, Multiply>>("bmul_" name), known<binary<X, Divide>>("bdiv_" name), \
+        known<reduce<X, Add>>("fast_sum_" name), known<reduce<X, Largest>>("fast_max_" name), \
+        known<reduce<X, Smallest>>("fast_min_" name)
 
 const standin::Kernel KNOWN[] = {
     OF_TYPE(float, "f32"),
     OF_TYPE(double, "f64"),
     OF_TYPE(Bf16, "bf16"),
+    known<index_select<float>>("is_u32_f32"),
+    known<where<float>>("where_u8_f32"),
+    known<compare<float, std::greater<float>>>("gt_f32"),
+    known<compare<float, std::less<float>>>("lt_f32"),
+    known<compare<float, std::greater_equal<float>>>("ge_f32"),
     known<unary<uint32_t, Copy>>("ucopy_u32"),
     known<unary<uint8_t, Copy>>("ucopy_u8"),
     known<cast<float, double>>("cast_f32_f64"),

@@ -3,6 +3,7 @@
 //
 // Of algorithms there are, for channels-last tensors, what the documentation of cuDNN's functions lists: one that
 // is deterministic and one that is not, which is faster and must not be taken by who asks for determinism.
+// With ABN_REHEARSE_REFUSE set there is none, and kernels of ours do the work, slowly.
 #include "convolve.h"
 #include "device.h"
 
@@ -103,6 +104,8 @@ struct Ask {
 int list(const Ask& ask, int fast, int steady, int missing, int most, int* count, Perf* to, size_t room, bool measured) {
     if (int status = ask.check()) return status;
     if (most < 1 || !count || !to) return refuse(BAD_PARAM, "no room for algorithms");
+    static const bool refuses = std::getenv("ABN_REHEARSE_REFUSE");
+    if (refuses) return NOT_SUPPORTED;
     int math = ask.convolution->math;
     if (ask.bf16()) math = TENSOR_OP_MATH;
     size_t memory = ask.workspace();
