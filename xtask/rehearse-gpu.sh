@@ -17,7 +17,7 @@ tests=$(cargo test -p abn-train -p xtask --locked --features "$features" --test 
     executable gpu)
 program=$(cargo build -p xtask -p abn-ops --locked --features "$features" --message-format=json | executable xtask)
 
-folder=$CARGO_TARGET_DIR/rehearsal
+folder=$(realpath -m "$CARGO_TARGET_DIR")/rehearsal
 mkdir -p "$folder"
 source=$PWD/crates/abn-ops/src
 flags=(-std=c++17 -O3 -march=native -fPIC -fvisibility=hidden -ffp-contract=off -U_FORTIFY_SOURCE -w
@@ -70,7 +70,7 @@ c++ -shared -o "$folder/librehearsal.so" "${objects[@]}"
 for library in cuda.so.1 cublas.so.13 cublasLt.so.13 cudart.so.13 curand.so.10 nvrtc.so.13 cudnn.so.9 nccl.so.2; do
     ln -sf librehearsal.so "$folder/lib$library"
 done
-export LD_LIBRARY_PATH=$PWD/$folder
+export LD_LIBRARY_PATH=$folder
 # Mistakes show.
 c++ -w -std=c++17 -I "$CUDA_HOME/include" -o "$folder/misuse" xtask/rehearsal/tests/misuse.cpp "$folder/librehearsal.so"
 "$folder/misuse"

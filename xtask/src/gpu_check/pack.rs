@@ -38,8 +38,13 @@ pub fn run(target: Target, folder: &Path) -> Result<()> {
 
     std::fs::create_dir_all(folder.join(FIXTURES))?;
     std::fs::create_dir_all(folder.join(REFERENCE))?;
-    stripped(&program, &folder.join("xtask"))?;
-    stripped(&tests, &folder.join(OPS_TESTS))?;
+    for (program, name) in [(&program, "xtask"), (&tests, OPS_TESTS)] {
+        let packed = folder.join(name);
+        stripped(program, &packed)?;
+        if target != Target::Emulated {
+            asks_for(&packed, "cuInit").with_context(|| program.display().to_string())?;
+        }
+    }
     for entry in root.join("tests/fixtures").read_dir()? {
         let path = entry?.path();
         if path.is_file() {
@@ -113,6 +118,15 @@ fn stripped(program: &Path, to: &Path) -> Result<()> {
     executable(to)
 }
 
+/// Fails unless a stripped program has its linker look for a function elsewhere.
+fn asks_for(program: &Path, function: &str) -> Result<()> {
+    let name = [b"\0", function.as_bytes(), b"\0"].concat();
+    let there = std::fs::read(program)?.windows(name.len()).any(|window| window == name);
+    // One that was linked with stubs of no contents would call it at address 0.
+    ensure!(there, "it does not ask for {function}: remove it, so that it is linked again");
+    Ok(())
+}
+
 /// Replaces a file by itself in gzip's format.
 fn compress(path: &Path) -> Result<()> {
     let to = std::fs::File::create(path.with_extension("gz"))?;
@@ -171,6 +185,16 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn what_a_program_asks_for_is_found_by_its_whole_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        std::fs::write(&program, b"ELF\0malloc\0cuInitial\0mycuInit\0").unwrap();
+        asks_for(&program, "malloc").unwrap();
+        let refused = asks_for(&program, "cuInit").unwrap_err().to_string();
+        assert!(refused.contains("cuInit") && refused.contains("linked again"), "{refused}");
+    }
 
     #[test]
     fn programs_are_compressed_and_every_file_is_weighed() {
