@@ -46,7 +46,9 @@ struct Perf {
 };
 static_assert(sizeof(Perf) == 48, "as in the headers");
 
+// A question that makes no sense ends the program, which would take the answer for a refusal and do without cuDNN.
 int refuse(int status, const char* why) {
+    if (status >= BAD_PARAM && status < NOT_SUPPORTED) give_up("cuDNN is asked wrongly (%d): %s", status, why);
     char text[200];
     std::snprintf(text, sizeof text, "cuDNN (%d): %s", status, why);
     standin::refuse(CUDA_ERROR_NOT_SUPPORTED, text);
