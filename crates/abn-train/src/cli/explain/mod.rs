@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use abn_explain::Branch;
 use abn_explain::pictures::ColourMap;
-use abn_train::{AnyRun, Run};
+use abn_train::{AnyRun, Precision, Run};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
@@ -91,6 +91,8 @@ enum BranchArg {
 impl ExplainArgs {
     pub fn run(self) -> Result<()> {
         let device = self.compute.set_up()?;
+        // Maps are compared pixel by pixel, and nobody waits for them.
+        Precision::F32.set_up(&device)?;
         match AnyRun::open_on(&self.checkpoint, &device)? {
             AnyRun::Classes(run) => self.classes(run),
             AnyRun::Tasks(run) => self.several_tasks(&run),
