@@ -8,7 +8,7 @@ use abn_data::{Dataset, LoaderConfig, Shard, Transform};
 use abn_multitask::MultiTask;
 use abn_ops::{Meter, PackedWeights, Tracked, in_pool, no_grad};
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use crate::attributes::{TaskAnswers, TaskEvaluation};
 use crate::card::Question;
@@ -134,9 +134,9 @@ impl Network {
                         total: step.total()?,
                         perception: step.perception()?,
                         attention: step.attention()?,
-                        wrong: wrong(&step.output.predictions()?, &labels)?,
+                        wrong: wrong(&step.output.predictions()?, &part.known)?,
                         wrong_attention: scores
-                            .map(|scores| wrong(&scores.predictions()?, &labels))
+                            .map(|scores| wrong(&scores.predictions()?, &part.known))
                             .transpose()?,
                     }),
                 }
@@ -210,9 +210,9 @@ pub(crate) fn evaluate_tasks(
             total: number(&loss.total)?,
             perception: number(&loss.perception)?,
             attention: loss.attention.as_ref().map(number).transpose()?,
-            wrong: wrong(&predicted, &labels)?,
+            wrong: wrong(&predicted, &part.known)?,
             wrong_attention: scores
-                .map(|scores| wrong(&scores.predictions()?, &labels))
+                .map(|scores| wrong(&scores.predictions()?, &part.known))
                 .transpose()?,
         });
         let rows = labels.to_vec2()?.into_iter().zip(predicted.to_vec2()?);
@@ -226,9 +226,10 @@ pub(crate) fn evaluate_tasks(
     Ok(Some(TaskEvaluation { tally, answers, tasks }))
 }
 
-fn wrong(predicted: &Tensor, labels: &Tensor) -> Result<usize> {
-    let differ = predicted.ne(labels)?.to_dtype(DType::U32)?;
-    Ok(differ.sum_all()?.to_scalar::<u32>()? as usize)
+/// How many predictions (N, T) are not the labels, an image's together.
+fn wrong(predicted: &Tensor, labels: &[u32]) -> Result<usize> {
+    let predicted = predicted.flatten_all()?.to_vec1::<u32>()?;
+    Ok(predicted.iter().zip(labels).filter(|(predicted, label)| predicted != label).count())
 }
 
 fn number(value: &Tracked) -> Result<f64> {
