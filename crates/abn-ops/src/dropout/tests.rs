@@ -129,20 +129,29 @@ fn a_captured_pass_has_the_masks_of_its_step() {
     use crate::{Graph, SgdConfig, sgd_step_all};
     use candle_core::Var;
 
+    // What is carried to a GPU kernel by kernel cannot be captured: there, on it.
+    #[cfg(feature = "cuda")]
+    let device = match crate::cuda::is_staged() {
+        true => crate::cuda_device(0).unwrap(),
+        false => Device::Cpu,
+    };
+    #[cfg(not(feature = "cuda"))]
+    let device = Device::Cpu;
     emulated(true, || {
-        let x = random(1, &[4, CHUNK + 3]);
+        let here = random(1, &[4, CHUNK + 3]);
+        let x = here.to_device(&device).unwrap();
         let [output, gradient] =
-            [0, 1].map(|_| Var::zeros(x.shape(), DType::F64, &Device::Cpu).unwrap());
+            [0, 1].map(|_| Var::zeros(x.shape(), DType::F64, &device).unwrap());
         let leaf = || Tracked::leaf(x.clone());
         let pass = |x: &Tracked, seed| {
             let y = dropout_of_step(x, 0.4, seed, &paths())?;
             let dx = y.backward_from(y.value().clone())?.remove(x.value()).unwrap();
             Ok::<_, Error>((y.into_value(), dx))
         };
-        let seed = StepSeed::on(&Device::Cpu).unwrap().expect("the emulation is a GPU");
+        let seed = StepSeed::on(&device).unwrap().expect("a GPU, or its emulation");
         // Each launch adds its results to what is there.
         let config = SgdConfig { lr: -1.0, momentum: 0.0, weight_decay: 0.0, nesterov: false };
-        let graph = Graph::capture(&Device::Cpu, || {
+        let graph = Graph::capture(&device, || {
             let leaf = leaf();
             let (y, dx) = seed.within(|| pass(&leaf, 0))?;
             sgd_step_all(&[(&output, &y, &y), (&gradient, &dx, &dx)], &config, true)
@@ -157,7 +166,7 @@ fn a_captured_pass_has_the_masks_of_its_step() {
             let (y, dx) = pass(&leaf(), step).unwrap();
             assert_eq!(flat(&output), flat(&y), "{step}");
             assert_eq!(flat(&gradient), flat(&dx), "{step}");
-            let on_the_host = emulated(false, || pass(&leaf(), step)).unwrap();
+            let on_the_host = emulated(false, || pass(&Tracked::leaf(here.clone()), step)).unwrap();
             assert_eq!(flat(&y), flat(&on_the_host.0), "{step}");
         }
         let deep = vec![vec![0; 5]; 4];
