@@ -215,7 +215,8 @@ pub(crate) fn evaluate_tasks(
                 .map(|scores| wrong(&scores.predictions()?, &part.known))
                 .transpose()?,
         });
-        let rows = labels.to_vec2()?.into_iter().zip(predicted.to_vec2()?);
+        let labels = part.known.chunks(tasks.len()).map(<[u32]>::to_vec);
+        let rows = labels.zip(predicted.to_vec2()?);
         let rows = indices.into_iter().zip(rows);
         answers.extend(rows.map(|(index, (labels, predicted))| TaskAnswers {
             index,

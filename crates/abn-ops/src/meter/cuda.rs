@@ -69,5 +69,6 @@ pub fn add_tasks(sums: &Tensor, branches: &[&TaskBranch], labels: &Tensor, n: us
 /// In place: whoever holds the memory's address keeps it.
 pub fn clear(sums: &Tensor) -> Result<()> {
     let count = sums.elem_count();
-    launch(OP, "clear", sums, Grid::each(count), &[Arg::write(sums), Arg::Size(count)])
+    let args = [Arg::write(sums), Arg::Size(count), Arg::Real(0.0)];
+    launch(OP, "fill", sums, Grid::each(count), &args)
 }

@@ -78,7 +78,3 @@ KERNEL(meter_loss)(const A* loss, double* sums, i64 at, i64 last, i64 n) {
     add_losses(sums, n, sums[9] + sums[8], sums[8], sums[9]);
     sums[8] = sums[9] = 0;
 }
-
-KERNEL(clear)(T* x, i64 n) {
-    for (i64 i = first(); i < n; i += stride()) x[i] = narrow(A(0));
-}
