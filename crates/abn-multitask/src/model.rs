@@ -5,8 +5,8 @@ use std::ops::Range;
 use abn_core::layers::{BatchNormConfig, Linear, LinearInit};
 use abn_core::{ATTENDED, Backbone, EXTRACTOR, LAST, Mechanism, Mode, TRUNK, observe};
 use abn_ops::Tracked;
+use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use candle_core::{D, DType, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::{Config, MapBranch, Result, Step, Task, step, task};
@@ -65,12 +65,7 @@ impl Attention {
 }
 
 fn predictions(logits: &[Tracked]) -> Result<Tensor> {
-    let answer = |logits: &Tracked| match logits.dims()[1] {
-        1 => logits.value().gt(0.0)?.to_dtype(DType::U32),
-        _ => logits.value().argmax_keepdim(D::Minus1),
-    };
-    let answers = logits.iter().map(answer).collect::<candle_core::Result<Vec<_>>>()?;
-    Ok(Tensor::cat(&answers, 1)?)
+    Ok(abn_ops::task_answers(&logits.iter().map(Tracked::value).collect::<Vec<_>>())?)
 }
 
 /// A model for several tasks.

@@ -4,6 +4,7 @@
 //! takes and gives [`Tracked`] values; [`Tracked::backward`] gives the gradients.
 
 pub mod across;
+mod answers;
 mod attend;
 pub mod autograd;
 mod batch_norm;
@@ -43,6 +44,7 @@ mod weighted;
 mod windows;
 
 pub use across::{Across, synchronised};
+pub use answers::task_answers;
 pub use attend::{attend, attend_each};
 pub use autograd::{Tracked, frozen, guided, in_pool, no_grad};
 pub use batch_norm::{BatchNorm, batch_norm, batch_norm_parts};

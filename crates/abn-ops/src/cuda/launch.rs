@@ -27,6 +27,10 @@ pub(crate) enum Arg<'a> {
     Real(f64),
     /// A struct of as many words.
     Words(&'a [u64]),
+    /// The beginning of a struct whose words are the next arguments.
+    Begin,
+    /// Its end; it has so many words, and zeros where no more was named.
+    End(usize),
 }
 
 /// What a kernel's pointer points to, in `kernel.h`'s words.
@@ -120,8 +124,11 @@ pub(crate) fn launch(
     let capacity = args.len();
     let mut arguments =
         Arguments { words: Vec::with_capacity(capacity), starts: Vec::with_capacity(capacity) };
+    let mut within = false;
     for arg in args {
-        arguments.starts.push(arguments.words.len());
+        if !within {
+            arguments.starts.push(arguments.words.len());
+        }
         arguments.words.push(match *arg {
             Arg::In(of, tensor) | Arg::Out(of, tensor) => {
                 let expected = match of {
@@ -147,6 +154,16 @@ pub(crate) fn launch(
                 arguments.words.extend(words);
                 continue;
             }
+            Arg::Begin => {
+                within = true;
+                continue;
+            }
+            Arg::End(count) => {
+                within = false;
+                let start = arguments.starts.last().copied().unwrap_or_default();
+                arguments.words.resize(start + count, 0);
+                continue;
+            }
         });
     }
     if grid.blocks.contains(&0) {
@@ -162,12 +179,7 @@ pub(crate) fn launch(
 }
 
 /// Fails unless the tensor is of that type and on that device.
-pub(crate) fn check(
-    op: &'static str,
-    tensor: &Tensor,
-    expected: DType,
-    device: &Device,
-) -> Result<()> {
+fn check(op: &'static str, tensor: &Tensor, expected: DType, device: &Device) -> Result<()> {
     if tensor.dtype() != expected {
         let what = format!("{:?} where {expected:?} is expected", tensor.dtype());
         return Err(Error::Unsupported { op, what });

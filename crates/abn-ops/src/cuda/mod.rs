@@ -24,7 +24,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 pub(crate) use columns::{add_bias, column_sums, convert_to, to_element, to_wide};
 #[cfg(feature = "cuda")]
 pub(crate) use driver::{Buffer, open, peak_memory};
-pub(crate) use launch::{Arg, Grid, Of, address, address_mut, check, launch, packed};
+pub(crate) use launch::{Arg, Grid, Of, address, address_mut, launch, packed};
 pub(crate) use matmul::{Matrix, matmul};
 #[cfg(feature = "cuda")]
 pub(crate) use staged::{Stage, carry, is_on as is_staged};

@@ -26,56 +26,6 @@ fn mean(op: &'static str, losses: &Tensor, factor: f64, like: &Tensor) -> Result
     Ok(y)
 }
 
-/// Where the labels are that go with some logits.
-#[derive(Clone)]
-struct Labels {
-    /// (N), or those of several tasks (N, T).
-    all: Tensor,
-    task: usize,
-    smoothing: f64,
-}
-
-impl Labels {
-    /// Each sample's loss. One logit of several tasks' is the logistic function's.
-    fn losses(&self, op: &'static str, x: &Tensor, losses: &Tensor) -> Result<()> {
-        let kernels = ["cross_entropy", "logit_loss"];
-        self.launch(op, kernels, x, &[Arg::Out(Of::Double, losses)], None)
-    }
-
-    /// The gradient of the losses' mean times a factor.
-    fn gradient(&self, op: &'static str, x: &Tensor, grad: &Tensor, factor: f64) -> Result<Tensor> {
-        let dx = unwritten_like(x)?;
-        let kernels = ["cross_entropy_gradient", "logit_loss_gradient"];
-        let tensors = [Arg::read_wide(grad), Arg::write(&dx)];
-        self.launch(op, kernels, x, &tensors, Some(Arg::Real(factor)))?;
-        Ok(dx)
-    }
-
-    fn launch(
-        &self,
-        op: &'static str,
-        [softmax, logit]: [&'static str; 2],
-        x: &Tensor,
-        tensors: &[Arg<'_>],
-        last: Option<Arg<'_>>,
-    ) -> Result<()> {
-        let (n, k) = x.dims2()?;
-        let mut args = vec![Arg::read(x), Arg::In(Of::Index, &self.all)];
-        args.extend(tensors);
-        args.push(Arg::Size(n));
-        let (kernel, grid) = match *self.all.dims() {
-            [_, _] if k == 1 => (logit, Grid::each(n)),
-            _ => {
-                args.extend([Arg::Size(k), Arg::Real(self.smoothing)]);
-                (softmax, by_rows(n))
-            }
-        };
-        args.extend([self.all.elem_count() / n, self.task].map(Arg::Size));
-        args.extend(last);
-        launch(op, kernel, x, grid, &args)
-    }
-}
-
 pub fn cross_entropy(
     op: &'static str,
     logits: &Tracked,
@@ -83,13 +33,39 @@ pub fn cross_entropy(
     labels: Tensor,
     smoothing: f64,
 ) -> Result<Tracked> {
-    let losses = unwritten(&x, DType::F64, x.dims()[0])?;
-    let labels = Labels { all: labels, task: 0, smoothing };
-    labels.losses(op, &x, &losses)?;
+    let (n, k) = x.dims2()?;
+    let losses = unwritten(&x, DType::F64, n)?;
+    let sizes = [Arg::Size(n), Arg::Size(k), Arg::Real(smoothing)];
+    let tensors = [Arg::read(&x), Arg::In(Of::Index, &labels), Arg::Out(Of::Double, &losses)];
+    launch(op, "cross_entropy", &x, by_rows(n), &[&tensors[..], &sizes].concat())?;
     let loss = mean(op, &losses, 1.0, &x)?;
     Ok(Tracked::from_op(loss, &[logits], move |grad| {
-        Ok(vec![Some(labels.gradient(op, &x, &grad, 1.0)?)])
+        let dx = unwritten_like(&x)?;
+        let tensors = [Arg::read(&x), Arg::In(Of::Index, &labels), Arg::read_wide(&grad)];
+        let args = [&tensors[..], &[Arg::write(&dx)], &sizes].concat();
+        launch(op, "cross_entropy_gradient", &x, by_rows(n), &args)?;
+        Ok(vec![Some(dx)])
     }))
+}
+
+/// Tasks of a kernel's table (`tasks.h`).
+pub const TASKS: usize = 96;
+
+/// A kernel's argument that names some tasks: the scores of each, where their gradients go if they do, and the first
+/// one's column of the labels.
+pub fn task_table<'a>(
+    scores: &[&'a Tensor],
+    gradients: Option<&'a [Tensor]>,
+    first: usize,
+) -> Vec<Arg<'a>> {
+    let mut table = vec![Arg::Begin];
+    for (i, &scores) in scores.iter().enumerate() {
+        let gradient = Arg::or_null(gradients.map(|gradients| &gradients[i]), Arg::write);
+        let sizes = [scores.dims()[1], first + i].map(Arg::Size);
+        table.extend([Arg::read(scores), gradient, sizes[0], sizes[1]]);
+    }
+    table.push(Arg::End(4 * TASKS));
+    table
 }
 
 /// As [`super::task_loss`].
@@ -101,18 +77,31 @@ pub fn task_loss(
     first: usize,
     factor: f64,
 ) -> Result<Tracked> {
-    let (tasks, n) = (xs.len(), labels.dims()[0]);
+    let (tasks, (n, all)) = (xs.len(), labels.dims2()?);
+    let sizes = [n, all].map(Arg::Size);
+    let grid = move |tasks| Grid { blocks: [n.div_ceil(8), tasks, 1], threads: [32, 8] };
     let losses = unwritten(&xs[0], DType::F64, (tasks, n))?;
-    let labels = Labels { all: labels, task: first, smoothing: 0.0 };
-    let of = move |i: usize| Labels { task: first + i, ..labels.clone() };
-    for (i, x) in xs.iter().enumerate() {
-        of(i).losses(op, x, &losses.narrow(0, i, 1)?)?;
+    for (some, at) in xs.chunks(TASKS).zip((0..).step_by(TASKS)) {
+        let there = losses.narrow(0, at, some.len())?;
+        let table = task_table(&some.iter().collect::<Vec<_>>(), None, first + at);
+        let tensors = [Arg::In(Of::Index, &labels), Arg::Out(Of::Double, &there)];
+        let args = [&table[..], &tensors, &sizes].concat();
+        launch(op, "task_losses", &xs[0], grid(some.len()), &args)?;
     }
     let loss = mean(op, &losses, factor * tasks as f64, &xs[0])?;
     let inputs: Vec<&Tracked> = logits.iter().collect();
     Ok(Tracked::from_op(loss, &inputs, move |grad| {
-        let gradient = |(i, x)| Ok(Some(of(i).gradient(op, x, &grad, factor)?));
-        xs.iter().enumerate().map(gradient).collect()
+        let dxs = xs.iter().map(unwritten_like).collect::<Result<Vec<_>>>()?;
+        for ((some, gradients), at) in
+            xs.chunks(TASKS).zip(dxs.chunks(TASKS)).zip((0..).step_by(TASKS))
+        {
+            let scores: Vec<_> = some.iter().collect();
+            let table = task_table(&scores, Some(gradients), first + at);
+            let tensors = [Arg::In(Of::Index, &labels), Arg::read_wide(&grad)];
+            let args = [&table[..], &tensors, &sizes, &[Arg::Real(factor)]].concat();
+            launch(op, "task_gradients", &xs[0], grid(some.len()), &args)?;
+        }
+        Ok(dxs.into_iter().map(Some).collect())
     }))
 }
 

@@ -270,6 +270,25 @@ fn the_loss_of_tasks_is_the_sum_of_each_ones() {
     }
 }
 
+/// More than a GPU's kernel takes at once.
+#[test]
+fn the_loss_of_very_many_tasks_is_the_sum_too() {
+    let widths: Vec<usize> = (0..200).map(|t| 1 + t % 3).collect();
+    let labels = task_labels(3, &widths);
+    let x: Vec<_> = widths.iter().zip(1..).map(|(&k, seed)| random(seed, &[3, k])).collect();
+    let of = |tasks: std::ops::Range<usize>| {
+        gradients(&x[tasks.clone()], |x| task_loss(x, &labels, tasks.clone(), 0.5))
+    };
+    let (whole, slopes) = of(1..200);
+    let mut sum = 0.0;
+    for t in 1..200 {
+        let (one, own) = of(t..t + 1);
+        sum += flat(&one)[0];
+        assert_close(&slopes[t - 1], &own[0], 1e-12);
+    }
+    assert_close(&whole, &Tensor::new(sum, &Device::Cpu).unwrap(), 1e-12);
+}
+
 #[test]
 fn labels_of_tasks_are_their_answers_in_their_columns() {
     let x = [1, 3].map(|k| Tracked::constant(random(1, &[2, k])));
@@ -299,15 +318,17 @@ fn labels_of_tasks_are_their_answers_in_their_columns() {
 #[cfg(feature = "cuda-emulation")]
 #[test]
 fn a_label_that_is_none_is_no_number_on_a_gpu() {
+    use super::cuda::task_table;
     use crate::cuda::{Arg, Grid, Of, emulated, launch, unwritten};
 
     emulated(true, || {
         let x = random(1, &[2, 1]);
         let labels = Tensor::new(&[1u32, 2], &Device::Cpu).unwrap();
         let losses = unwritten(&x, DType::F64, 2).unwrap();
-        let tensors = [Arg::read(&x), Arg::In(Of::Index, &labels), Arg::Out(Of::Double, &losses)];
-        let args = [&tensors[..], &[2, 1, 0].map(Arg::Size)].concat();
-        launch("test", "logit_loss", &x, Grid::each(2), &args).unwrap();
+        let tensors = [Arg::In(Of::Index, &labels), Arg::Out(Of::Double, &losses)];
+        let args = [&task_table(&[&x], None, 0)[..], &tensors, &[2, 1].map(Arg::Size)].concat();
+        let grid = Grid { blocks: [1, 1, 1], threads: [32, 8] };
+        launch("test", "task_losses", &x, grid, &args).unwrap();
         let losses = flat(&losses);
         assert!(losses[0].is_finite() && losses[1].is_nan(), "{losses:?}");
     });

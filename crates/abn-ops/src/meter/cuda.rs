@@ -1,10 +1,11 @@
 //! The meter's kernels.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{Branch, OP, TaskBranch};
 use crate::Result;
-use crate::cuda::{Arg, Grid, Of, launch};
+use crate::cuda::{Arg, Grid, Of, launch, unwritten};
+use crate::loss::cuda::{TASKS, task_table};
 
 pub fn add(
     sums: &Tensor,
@@ -31,37 +32,39 @@ pub fn add(
     launch(OP, "meter", &scores, Grid { blocks: [1, 1, 1], threads: [32, 8] }, &args)
 }
 
-/// As [`super::Meter::add_tasks`], of branches with that many samples; with where a kernel adds what each gave.
+/// Losses of a kernel's table.
+const LOSSES: usize = 96;
+
+/// As [`super::Meter::add_tasks`], of branches with that many samples.
 pub fn add_tasks(sums: &Tensor, branches: &[&TaskBranch], labels: &Tensor, n: usize) -> Result<()> {
-    // Their places in `sums`, perception's and attention's.
-    const WRONG: [usize; 2] = [4, 5];
-    const LOSS: [usize; 2] = [8, 9];
     let labels = labels.contiguous()?;
     let tasks = labels.dims()[1];
-    for (branch, at) in branches.iter().zip(WRONG) {
-        for (task, scores) in branch.scores.iter().enumerate() {
-            let scores = scores.contiguous()?;
-            let sizes = [n, scores.dims()[1], tasks, task, at].map(Arg::Size);
-            let tensors =
-                [Arg::read(&scores), Arg::In(Of::Index, &labels), Arg::Out(Of::Double, sums)];
-            let grid = Grid { blocks: [1, 1, 1], threads: [32, 8] };
-            launch(OP, "meter_task", &scores, grid, &[&tensors[..], &sizes].concat())?;
+    let like = branches[0].scores[0].contiguous()?;
+    let wrong = unwritten(&like, DType::F64, branches.len() * tasks)?;
+    let sizes = [n, tasks].map(Arg::Size);
+    for (branch, start) in branches.iter().zip((0..).step_by(tasks)) {
+        let scores = branch.scores.iter().map(|scores| Ok(scores.contiguous()?));
+        let scores = scores.collect::<Result<Vec<_>>>()?;
+        for (some, at) in scores.chunks(TASKS).zip((0..).step_by(TASKS)) {
+            let there = wrong.narrow(0, start + at, some.len())?;
+            let table = task_table(&some.iter().collect::<Vec<_>>(), None, at);
+            let tensors = [Arg::In(Of::Index, &labels), Arg::Out(Of::Double, &there)];
+            let grid = Grid { blocks: [some.len(), 1, 1], threads: [32, 8] };
+            let args = [&table[..], &tensors, &sizes].concat();
+            launch(OP, "meter_tasks", &like, grid, &args)?;
         }
     }
-    let losses: Vec<_> = branches
-        .iter()
-        .zip(LOSS)
-        .flat_map(|(branch, at)| branch.losses.iter().map(move |&loss| (loss, at)))
-        .collect();
-    for (i, &(loss, at)) in losses.iter().enumerate() {
-        let args = [
-            Arg::read_wide(loss),
-            Arg::Out(Of::Double, sums),
-            Arg::Size(at),
-            Arg::Flag(i + 1 == losses.len()),
-            Arg::Size(n),
-        ];
-        launch(OP, "meter_loss", branches[0].scores[0], Grid::each(1), &args)?;
+    let losses: Vec<_> = branches.iter().flat_map(|branch| &branch.losses).collect();
+    for (some, at) in losses.chunks(LOSSES).zip((0..).step_by(LOSSES)) {
+        let table = some.iter().map(|loss| Arg::read_wide(loss));
+        let table = [Arg::Begin].into_iter().chain(table).chain([Arg::End(LOSSES)]);
+        let mut args: Vec<_> = table.collect();
+        args.extend([Arg::In(Of::Double, &wrong), Arg::Out(Of::Double, sums)]);
+        let perception = branches[0].losses.len().saturating_sub(at);
+        let sizes = [perception, some.len(), tasks, wrong.elem_count(), n];
+        args.extend(sizes.map(Arg::Size));
+        args.push(Arg::Flag(at + some.len() == losses.len()));
+        launch(OP, "meter_batch", &like, Grid { blocks: [1, 1, 1], threads: [32, 1] }, &args)?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
 #include "cuda/kernel.h"
+#include "loss/tasks.h"
 
 // Whether another class's score goes before the label's, as the first of the highest scores would.
 DEVICE bool goes_before(A score, i64 at, A own, i64 label) {
@@ -62,19 +63,33 @@ BLOCK_KERNEL(meter)(const T* perception, const T* attention, const u32* labels, 
     sums[5] += wrong_attention;
 }
 
-// Of one of several tasks, adds a branch's wrong answers to sums[at]. One block.
-BLOCK_KERNEL(meter_task)(const T* scores, const u32* labels, double* sums, i64 n, i64 k, i64 step, i64 column,
-                         i64 at) {
-    double wrong = wrong_answers(scores, labels, n, k, step, column, k == 1);
-    if (threadIdx.x == 0 && threadIdx.y == 0) sums[at] += wrong;
+// How many wrong answers each of several tasks has. A block for each.
+BLOCK_KERNEL(meter_tasks)(const WHOLE Tasks tasks, const u32* labels, double* wrong, i64 n, i64 all) {
+    const Task& task = tasks.at[blockIdx.x];
+    double count = wrong_answers(task.scores, labels, n, task.k, all, task.column, task.k == 1);
+    if (threadIdx.x == 0 && threadIdx.y == 0) wrong[blockIdx.x] = count;
 }
 
-// Of a batch with several tasks, whose losses come in parts: adds one to sums[at], 8 being perception's and 9
-// attention's of this batch. With the last one, adds the batch.
-KERNEL(meter_loss)(const A* loss, double* sums, i64 at, i64 last, i64 n) {
-    if (first() != 0) return;
-    sums[at] += loss[0];
+// Losses that are to be added up.
+struct Losses {
+    const A* at[96];
+};
+
+// Adds a batch with several tasks: the parts of its losses, of which the first are the perception branch's and the others
+// the attention branch's; and the tasks' wrong answers, the attention branch's after the others. One block of 32. Without
+// `last` more parts follow.
+BLOCK_KERNEL(meter_batch)(const WHOLE Losses losses, const double* wrong, double* sums, i64 perception, i64 parts,
+                          i64 tasks, i64 counts, i64 n, i64 last) {
+    double sum[4] = {};
+    for (i64 i = threadIdx.x; i < parts; i += 32) sum[i < perception ? 0 : 1] += losses.at[i][0];
+    for (i64 i = threadIdx.x; i < counts; i += 32) sum[i < tasks ? 2 : 3] += wrong[i];
+    for (double& one : sum) one = row_sum(one);
+    if (threadIdx.x != 0) return;
+    sums[8] += sum[0];
+    sums[9] += sum[1];
     if (!last) return;
+    sums[4] += sum[2];
+    sums[5] += sum[3];
     add_losses(sums, n, sums[9] + sums[8], sums[8], sums[9]);
     sums[8] = sums[9] = 0;
 }

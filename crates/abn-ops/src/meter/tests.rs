@@ -181,3 +181,31 @@ fn tells_the_first_batch_of_several_tasks_whose_loss_is_no_number() {
         assert!(matches!(error, Error::Config { op: "meter", .. }), "{error}");
     });
 }
+
+/// More than a kernel takes at once, of tasks and of losses.
+#[test]
+fn counts_very_many_tasks() {
+    emulated(true, || {
+        const TASKS: usize = 200;
+        let meter = Meter::on(&Device::Cpu).unwrap().unwrap();
+        let rows = random(1, &[5, TASKS]).to_dtype(DType::F32).unwrap();
+        let scores: Vec<_> = (0..TASKS).map(|t| rows.narrow(1, t, 1).unwrap()).collect();
+        let labels: Vec<u32> = (0..5 * TASKS as u32).map(|i| i / 3 % 2).collect();
+        let values = flat(&rows);
+        let answers = values.iter().map(|score| u32::from(*score > 0.0));
+        let wrong = answers.zip(&labels).filter(|(answer, label)| answer != *label).count() as u64;
+        assert!(wrong > 100);
+        let labels = Tensor::from_vec(labels, (5, TASKS), &Device::Cpu).unwrap();
+        let losses = (1..=TASKS).map(|t| Tensor::new(t as f32, &Device::Cpu).unwrap());
+        let losses: Vec<_> = losses.collect();
+        let branch = |losses| TaskBranch { scores: scores.iter().collect(), losses };
+        let perception = branch(losses.iter().collect());
+        let attention = branch(vec![&losses[6]]);
+        meter.add_tasks(&perception, Some(&attention), &labels).unwrap();
+        let read = meter.take().unwrap();
+        let sum = (TASKS * (TASKS + 1) / 2) as f64;
+        assert_eq!((read.batches, read.perception, read.attention), (1, 5.0 * sum, 35.0));
+        assert_eq!((read.total, read.wrong), (5.0 * (sum + 7.0), wrong));
+        assert_eq!(read.wrong_attention, wrong);
+    });
+}
