@@ -53,3 +53,24 @@ fn the_emulation_comes_to_what_the_cpu_comes_to() {
     assert!(apart > 0.0, "the emulation took the CPU's way: {text}");
     assert!(folder.path().join("speed-resnet8.json").exists());
 }
+
+/// A captured step has other dropout masks each time, whose seed lies where the graph reads it.
+#[cfg(feature = "cuda-emulation")]
+#[test]
+fn a_network_with_dropout_is_timed_as_a_graph() {
+    use std::io::Write;
+    use std::process::Stdio;
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.env("ABN_EMULATE_CUDA", "1");
+    command.args(["bench", "worker", "wrn-10-1", "--pass", "train", "--cuda-graph"]);
+    command.args(["--dropout", "0.3", "--batch", "2", "--size", "16", "--threads", "2"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut worker = command.spawn().unwrap();
+    worker.stdin.take().unwrap().write_all(b"step 5\nquit\n").unwrap();
+    let output = worker.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ended: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(ended["replayed"], 2, "{text}");
+}

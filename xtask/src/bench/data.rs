@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn augmentation(args: &Args) -> Result<Augmentation> {
     let data = cifar_sized()?;
     let transform = Transform::standard(Fit::Pad, 32, Normalisation::CIFAR);
-    let batch = Batch { images: CIFAR_BATCH, size: 32, classes: 100 };
+    let batch = Batch { images: CIFAR_BATCH, size: 32, classes: 100, dropout: None };
     let mut trainer = Trainer::new("resnet20", Variant::Baseline, batch, &Device::Cpu)?;
     trainer.step()?;
     epoch(&data, transform, CIFAR_BATCH, 0)?;

@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn every_map_of_the_bench_can_be_made() {
-        let batch = Batch { images: 2, size: 32, classes: 5 };
+        let batch = Batch { images: 2, size: 32, classes: 5, dropout: None };
         let trainer = |variant| Trainer::new("resnet8", variant, batch, &Device::Cpu).unwrap();
         let (mut abn, mut plain) = (trainer(Variant::Abn), trainer(Variant::Baseline));
         for pass in [Pass::Forward, Pass::Attention, Pass::GradCam] {

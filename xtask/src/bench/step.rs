@@ -9,7 +9,7 @@ use std::time::Instant;
 use abn_backbones::{BuildOptions, Variant};
 use abn_core::{Classifier, Mixed, Mode, ParamStore};
 use abn_explain::{Attention, Explain, GradCam, resize};
-use abn_ops::{Graph, PackedWeights, SgdConfig, Tracked, no_grad};
+use abn_ops::{Graph, PackedWeights, SgdConfig, StepSeed, Tracked, no_grad};
 use abn_train::{DeviceChoice, Precision};
 use anyhow::{Context, Result, bail};
 use candle_core::backprop::GradStore;
@@ -41,6 +41,9 @@ pub struct Args {
     /// Replay training steps as a CUDA graph.
     #[arg(long)]
     cuda_graph: bool,
+    /// Dropout probability, if not the network's own.
+    #[arg(long)]
+    dropout: Option<f64>,
 }
 
 /// What a step is.
@@ -75,7 +78,8 @@ impl Pass {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let batch = Batch { images: args.batch, size: args.size, classes: 100 };
+    let Args { batch: images, size, dropout, .. } = *args;
+    let batch = Batch { images, size, classes: 100, dropout };
     let variant = if args.pass == Pass::GradCam { Variant::Baseline } else { Variant::Abn };
     let device = args.device.open(0)?;
     args.precision.set_up(&device)?;
@@ -85,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
             trainer.model = Box::new(Mixed::bf16(trainer.model, &device)?);
         }
         // The CPU has none.
-        let captures = args.cuda_graph && args.pass == Pass::Train && !device.is_cpu();
+        let captures = args.cuda_graph && args.pass == Pass::Train && abn_ops::is_gpu(&device);
         let device = device.clone();
         Ok(move || {
             if captures && trainer.steps == BEFORE_CAPTURE {
@@ -134,7 +138,12 @@ pub(super) fn serve<S: FnMut() -> Result<f64> + Send>(
         }
     }
     let device = abn_ops::peak_memory(device)?;
-    let ended = json!({ "peak_rss_bytes": peak_rss()?, "peak_device_bytes": device });
+    let ended = json!({
+        "peak_rss_bytes": peak_rss()?,
+        "peak_device_bytes": device,
+        "refused": abn_ops::cudnn_refused(),
+        "replayed": Some(abn_ops::graphs_launched()).filter(|&count| count > 0),
+    });
     writeln!(output, "{ended}")?;
     Ok(())
 }
@@ -148,6 +157,8 @@ pub struct Batch {
     pub size: usize,
     /// Number of classes.
     pub classes: usize,
+    /// Dropout probability, if not the network's own.
+    pub dropout: Option<f64>,
 }
 
 /// A network and its optimizer, for timing.
@@ -159,6 +170,8 @@ pub struct Trainer {
     labels: Tensor,
     classes: Vec<u32>,
     steps: u64,
+    /// Of a training step's dropout masks, where it lies on a GPU.
+    seed: Option<StepSeed>,
     /// Of a training step.
     graph: Option<Graph>,
     /// Of the answers.
@@ -168,15 +181,15 @@ pub struct Trainer {
 impl Trainer {
     /// A network with initial weights.
     pub fn new(network: &str, variant: Variant, batch: Batch, device: &Device) -> Result<Self> {
-        let Batch { images: count, size, classes } = batch;
+        let Batch { images: count, size, classes, dropout } = batch;
         let store = ParamStore::new(0, DType::F32, device.clone());
-        let options = BuildOptions::new(classes);
+        let options = BuildOptions { dropout, ..BuildOptions::new(classes) };
         let model = abn_backbones::find(network)?.build(variant, &options, store.var_builder())?;
         let (parameters, images) = (with_velocities(&store)?, some_images(count, size, device)?);
         let classes: Vec<_> = (0..count).map(|i| (i * 37 % classes) as u32).collect();
         let labels = Tensor::from_slice(&classes, count, device)?;
-        let packed = PackedWeights::new();
-        Ok(Self { model, parameters, images, labels, classes, steps: 0, graph: None, packed })
+        let (seed, packed) = (StepSeed::on(device)?, PackedWeights::new());
+        Ok(Self { model, parameters, images, labels, classes, steps: 0, seed, graph: None, packed })
     }
 
     /// Seconds of a step.
@@ -227,6 +240,9 @@ impl Trainer {
     /// Seconds of a training step: forward, both losses, backward, SGD.
     pub fn step(&mut self) -> Result<f64> {
         let start = Instant::now();
+        if let Some(seed) = &self.seed {
+            seed.set(self.steps)?;
+        }
         match &self.graph {
             Some(graph) => graph.launch()?,
             None => self.train()?,
@@ -243,7 +259,11 @@ impl Trainer {
 
     fn train(&self) -> Result<()> {
         let images = Tracked::constant(self.images.clone());
-        let output = self.model.forward(&images, Mode::Train { seed: self.steps })?;
+        let forward = || self.model.forward(&images, Mode::Train { seed: self.steps });
+        let output = match &self.seed {
+            Some(seed) => seed.within(forward),
+            None => forward(),
+        }?;
         let loss = abn_core::loss(&output, &self.labels)?.total;
         drop(output);
         // Nothing comes from the host: a captured step would not copy it again.

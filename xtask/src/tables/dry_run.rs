@@ -72,7 +72,7 @@ pub fn print(table: &TableFile, cells: &[Cell<'_>], plan: &[Planned]) -> Result<
 fn images_per_second(recipe: &Recipe, classes: usize, pixels: usize) -> Result<f64> {
     let size = (pixels as f64).sqrt().round() as usize;
     let images = (PIXELS / pixels).max(LEAST);
-    let batch = Batch { images, size, classes };
+    let batch = Batch { images, size, classes, dropout: None };
     let mut trainer = Trainer::new(&recipe.model, recipe.variant, batch, &Device::Cpu)?;
     trainer.step()?; // the first one fills caches and allocates
     let mut best = f64::INFINITY;
