@@ -23,6 +23,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
@@ -84,6 +85,8 @@ void release_graph_memory(CUgraph);
 void poison(uintptr_t at, size_t bytes);
 // The number of the block at this address, which no other ever has; 0: none.
 uint64_t block_at(uintptr_t);
+// Bytes from there to the block's end.
+size_t bytes_from(uintptr_t);
 // Looks for writes past the end of any memory.
 void look_around();
 
@@ -100,4 +103,10 @@ struct CUgraph_st {
     std::vector<standin::Touch> outside;
     std::vector<uint64_t> outside_blocks;
     bool has_exec = false;
+    // What was captured, by name: how often, and the memory it was given.
+    struct Part {
+        long count = 0;
+        size_t bytes = 0;
+    };
+    std::map<std::string, Part> parts;
 };

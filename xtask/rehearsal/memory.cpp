@@ -161,6 +161,11 @@ uint64_t standin::block_at(uintptr_t at) {
     return block == blocks.end() ? 0 : block->second.id;
 }
 
+size_t standin::bytes_from(uintptr_t at) {
+    auto block = find(at);
+    return block == blocks.end() ? 0 : block->first + block->second.bytes - at;
+}
+
 void standin::look_around() {
     for (auto& [at, block] : blocks) look_around_one(at, block.bytes);
 }

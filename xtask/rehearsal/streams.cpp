@@ -1,7 +1,7 @@
 // Streams, events and graphs.
 //
 // ABN_REHEARSE=late (unless set): the first stream, the computation's, runs at once, and the others' copies as late as
-// events allow. `early`: the other way round.
+// events allow. `early`: the other way round. ABN_REHEARSE_COUNT=1: tells of each capture what it is made of.
 #include "device.h"
 
 #include <cstdarg>
@@ -68,6 +68,9 @@ CUresult standin::tell(CUstream stream, const char* who, std::vector<Touch> touc
     merge(stream->seen, host);
     for (const Touch& one : touched) touch(who, one, stream, stream->told + 1);
     if (stream->captured) {
+        CUgraph_st::Part& part = stream->captured->parts[who];
+        part.count++;
+        for (const Touch& one : touched) part.bytes += bytes_from(one.at);
         stream->captured->nodes.push_back(std::move(work));
         return CUDA_SUCCESS;
     }
@@ -204,6 +207,9 @@ API CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
     *graph = stream->broken ? nullptr : captured;
     if (stream->broken) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     counts.captures++;
+    if (std::getenv("ABN_REHEARSE_COUNT"))
+        for (auto& [name, part] : captured->parts)
+            std::fprintf(stderr, "captured: %6ld × %-24s %12.3f MB\n", part.count, name.c_str(), part.bytes / 1e6);
     return CUDA_SUCCESS;
 }
 
