@@ -3,7 +3,7 @@
 # cuBLAS and cuDNN and runs our kernels on the CPU. Shows that training steps can be captured and copy nothing from or to
 # the host, that what goes over a stream of its own is ordered by events, and that the libraries are told what is meant;
 # nothing of speed or of the real libraries. Ten minutes. Needs a C++ compiler and what xtask/cuda-check.sh builds; not part
-# of .ci/run. Words after it go to gpu-check.
+# of .ci/run. With words after it, gpu-check alone, with these: `--rehearse --parts parity` are all fixtures (an hour).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 eval "$(xtask/cuda-toolchain.sh)"
@@ -70,12 +70,13 @@ c++ -shared -o "$folder/librehearsal.so" "${objects[@]}"
 for library in cuda.so.1 cublas.so.13 cublasLt.so.13 cudart.so.13 curand.so.10 nvrtc.so.13 cudnn.so.9 nccl.so.2; do
     ln -sf librehearsal.so "$folder/lib$library"
 done
-export LD_LIBRARY_PATH=$folder
+export LD_LIBRARY_PATH=$folder PATH=$PWD/xtask/rehearsal:$PATH
 # Mistakes show.
 c++ -w -std=c++17 -I "$CUDA_HOME/include" -o "$folder/misuse" xtask/rehearsal/tests/misuse.cpp "$folder/librehearsal.so"
 "$folder/misuse"
+if [ $# -gt 0 ]; then exec "$program" gpu-check --out "$folder/results" "$@"; fi
 for mode in late early; do
     echo "whole trainings, copies as $mode as events allow:"
     ABN_REHEARSE=$mode "$tests" --ignored --test-threads 1
 done
-"$program" gpu-check --quick --networks resnet8 --parts ops,parity,steps,bench --out "$folder/results" "$@"
+"$program" gpu-check --rehearse --quick --parts ops,parity,steps,bench --out "$folder/results"

@@ -1,16 +1,17 @@
 //! Speed and memory of a training step, beside PyTorch's in alternation.
 
-use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
+use super::Check;
 use super::device::Target;
-use super::outcome::{Line, Outcome, Table};
-use super::plan::{Bar, CASES, Case, EMULATED, Ours, PAIRS, Pair, Theirs, few_pairs, our_ways};
-use super::{Check, files};
+use super::outcome::{Line, Outcome, Table, refused};
+use super::plan::{Bar, CASES, Case, Ours, PAIRS, Pair, SMALL, Theirs, few_pairs, our_ways};
+use super::pytorch::{PyTorch, STEP};
 use crate::bench::versus::Side;
 use crate::bench::worker::Worker;
 
@@ -31,11 +32,16 @@ impl Effort {
     fn of(check: &Check) -> Self {
         match (check.target(), check.args.quick) {
             (Target::Emulated, _) => Self { warm_up: 1, steps: 1, rounds: 1 },
+            // Some of the steps are replayed.
+            _ if check.small() => Self { warm_up: 4, steps: 2, rounds: 2 },
             (_, true) => Self { warm_up: 5, steps: 5, rounds: 3 },
             (_, false) => Self { warm_up: 10, steps: 10, rounds: 7 },
         }
     }
 }
+
+/// What ours is timed beside, if there is PyTorch, and what that counts for.
+type Beside<'a> = Option<(&'a PyTorch, Theirs, Bar)>;
 
 /// Two sides, or ours alone.
 #[derive(Serialize)]
@@ -59,9 +65,10 @@ struct Row {
 /// If a network is not of the plan. What fails of one is told, and the others are timed all the same.
 pub fn run(check: &Check) -> Result<Vec<Outcome>> {
     // The small one can be asked for on a GPU too, to see that all runs.
-    let (usual, cases) = match check.target() {
-        Target::Emulated => (&EMULATED[..], EMULATED.to_vec()),
-        Target::Gpu(_) => (&CASES[..], [&CASES[..], &EMULATED].concat()),
+    let usual = if check.small() { &SMALL[..] } else { &CASES[..] };
+    let cases = match check.target() {
+        Target::Emulated => SMALL.to_vec(),
+        Target::Gpu(_) => [&CASES[..], &SMALL].concat(),
     };
     let wanted = &check.args.networks;
     for name in wanted {
@@ -80,53 +87,49 @@ fn of_network(check: &Check, case: &Case) -> Result<Outcome> {
     let effort = Effort::of(check);
     let Case { network, batch, size, .. } = *case;
     println!("  {network}, batch {batch}, {size}×{size}");
-    let mut torch = None;
-    let mut rows = Vec::new();
-    match check.args.against_pytorch.as_deref() {
-        Some(python) => {
+    let pytorch = check.pytorch.as_ref();
+    let ways: Vec<(Ours, Beside)> = match pytorch {
+        Some(pytorch) => {
             let pairs = match check.target() {
                 Target::Emulated => few_pairs(),
                 Target::Gpu(_) => PAIRS.to_vec(),
             };
-            for Pair { ours, theirs, bar } in pairs {
-                let other = Some((python, theirs, bar));
-                rows.push(timed(check, case, effort, ours, other, &mut torch));
-            }
+            let way = |Pair { ours, theirs, bar }| (ours, Some((pytorch, theirs, bar)));
+            pairs.into_iter().map(way).collect()
         }
-        None => {
-            for ours in our_ways() {
-                rows.push(timed(check, case, effort, ours, None, &mut torch));
-            }
-        }
+        None => our_ways().into_iter().map(|ours| (ours, None)).collect(),
+    };
+    let torch = pytorch.map(|pytorch| pytorch.version.as_str());
+    let outcome = |rows: &[Row]| {
+        let figures = json!({
+            "network": network,
+            "batch": batch,
+            "image_size": size,
+            "torch": torch,
+            "effort": effort,
+            "rows": rows,
+        });
+        let lines = lines(case, rows, !check.small());
+        let table = Some(table(case, rows, torch));
+        Outcome { table, ..Outcome::new(format!("speed {network}"), lines, figures) }
+    };
+    let mut rows = Vec::new();
+    for &(ours, other) in &ways {
+        rows.push(timed(check, case, effort, ours, other));
+        check.keep(&outcome(&rows).so_far(rows.len(), ways.len()))?;
     }
-    let figures = json!({
-        "network": network,
-        "batch": batch,
-        "image_size": size,
-        "torch": torch,
-        "effort": effort,
-        "rows": rows,
-    });
-    let lines = lines(case, &rows, check.target());
-    let table = Some(table(case, &rows, torch.as_deref()));
-    Ok(Outcome { table, ..Outcome::new(format!("speed {network}"), lines, figures) })
+    Ok(outcome(&rows))
 }
 
-fn timed(
-    check: &Check,
-    case: &Case,
-    effort: Effort,
-    ours: Ours,
-    other: Option<(&Path, Theirs, Bar)>,
-    torch: &mut Option<String>,
-) -> Row {
+fn timed(check: &Check, case: &Case, effort: Effort, ours: Ours, other: Beside) -> Row {
     let (theirs, bar) = other.map_or((None, Bar::None), |(_, theirs, bar)| (Some(theirs), bar));
     let (us, them, ratio, error) = (None, None, None, None);
     let mut row = Row { ours, theirs, bar, us, them, ratio, error, ours_failed: false };
-    let them = other.map(|(python, theirs, _)| (python, theirs));
+    let them = other.map(|(pytorch, theirs, _)| (pytorch, theirs));
+    let patience = Duration::from_secs(check.args.patience);
     match our_worker(check, case, effort, ours) {
         Err(error) => (row.ours_failed, row.error) = (true, Some(format!("{error:#}"))),
-        Ok(worker) => match alternate(check, case, effort, worker, them, torch) {
+        Ok(worker) => match alternate(case, effort, patience, worker, them) {
             Err(error) => row.error = Some(format!("{error:#}")),
             Ok((us, them)) => {
                 row.ratio = them.as_ref().map(|them| us.images_per_second / them.images_per_second);
@@ -141,8 +144,8 @@ fn timed(
 /// Ours, ready to be timed.
 fn our_worker(check: &Check, case: &Case, effort: Effort, ours: Ours) -> Result<Worker> {
     let mut command = check.target().command(std::env::current_exe()?);
-    command.args(["bench", "worker"]).args(ours.args());
-    step(&mut command, check, case);
+    command.args(["bench", "worker", "--device", check.target().within()]).args(ours.args());
+    step(&mut command, case);
     let mut worker = Worker::start("this project's worker", command)?.0;
     worker.steps(effort.warm_up)?;
     Ok(worker)
@@ -150,22 +153,20 @@ fn our_worker(check: &Check, case: &Case, effort: Effort, ours: Ours) -> Result<
 
 /// Rounds of both sides by turns.
 fn alternate(
-    check: &Check,
     case: &Case,
     effort: Effort,
+    patience: Duration,
     ours: Worker,
-    other: Option<(&Path, Theirs)>,
-    torch: &mut Option<String>,
+    other: Option<(&PyTorch, Theirs)>,
 ) -> Result<(Side, Option<Side>)> {
     let mut workers = vec![ours];
-    if let Some((python, theirs)) = other {
-        let mut command = check.target().command(python);
-        command.arg(files::find(files::REFERENCE, "tests/reference")?.join("bench_step.py"));
+    if let Some((pytorch, theirs)) = other {
+        let mut command = pytorch.command(STEP);
         command.args(theirs.args());
-        step(&mut command, check, case);
-        let (mut worker, ready) = Worker::start("PyTorch's worker", command)?;
+        step(&mut command, case);
+        let mut worker = Worker::start("PyTorch's worker", command)?.0;
+        worker.limit(patience);
         worker.steps(effort.warm_up)?;
-        *torch = ready.torch;
         workers.push(worker);
     }
     let mut seconds = vec![Vec::new(); workers.len()];
@@ -182,8 +183,8 @@ fn alternate(
 }
 
 /// What both sides' workers are told.
-fn step(command: &mut Command, check: &Check, case: &Case) {
-    command.args([case.network, "--pass", "train", "--device", check.target().within()]);
+fn step(command: &mut Command, case: &Case) {
+    command.args([case.network, "--pass", "train"]);
     command.args(["--batch", &case.batch.to_string(), "--size", &case.size.to_string()]);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     command.args(["--threads", &threads.to_string()]);
@@ -201,8 +202,8 @@ fn in_words(row: &Row) -> String {
     format!("{} {} images/s{against}{error}", row.ours.name(), speed(&row.us))
 }
 
-/// The verdicts: none on an emulated GPU, whose speed means nothing.
-fn lines(case: &Case, rows: &[Row], target: Target) -> Vec<Line> {
+/// The verdicts: none where speed means nothing.
+fn lines(case: &Case, rows: &[Row], means_something: bool) -> Vec<Line> {
     let network = case.network;
     let why = |row: &Row| row.error.clone().unwrap_or_default();
     let failed = rows.iter().filter(|row| row.ours_failed);
@@ -228,7 +229,7 @@ fn lines(case: &Case, rows: &[Row], target: Target) -> Vec<Line> {
         let held = slowest.is_some_and(|(ratio, _)| ratio >= asked);
         let asked = format!("at least {asked} ×");
         let mut line = Line::asked(format!("{network} {what}"), found, asked, held);
-        if target == Target::Emulated && slowest.is_some() {
+        if !means_something && slowest.is_some() {
             line.held = None;
         }
         lines.push(line);
@@ -236,6 +237,8 @@ fn lines(case: &Case, rows: &[Row], target: Target) -> Vec<Line> {
     let missing = rows.iter().filter(|row| row.error.is_some() && !row.ours_failed);
     let missing = missing.filter_map(|row| Some(format!("{}: {}", row.theirs?.name(), why(row))));
     let missing = missing.collect::<Vec<_>>().join("; ");
+    let ours = rows.iter().filter_map(|row| row.us.as_ref());
+    lines.extend(refused(&format!("{network}: "), ours.flat_map(|us| &us.peak.refused)));
     if !missing.is_empty() {
         lines.push(Line::told(format!("{network}: PyTorch not timed"), missing));
     }
@@ -291,18 +294,17 @@ mod tests {
 
     #[test]
     fn the_fastest_way_of_pytorchs_is_the_bar() {
-        let held = |rows: &[Row], target| -> Vec<Option<bool>> {
-            lines(&CASES[0], rows, target).iter().map(|line| line.held).collect()
+        let held = |rows: &[Row], means_something| -> Vec<Option<bool>> {
+            lines(&CASES[0], rows, means_something).iter().map(|line| line.held).collect()
         };
-        let gpu = Target::Gpu(0);
-        assert_eq!(held(&rows(2.0, [Some(1.5), Some(1.0)]), gpu), [Some(true); 2]);
-        assert_eq!(held(&rows(1.9, [Some(1.5), Some(0.9)]), gpu), [Some(false); 2]);
+        assert_eq!(held(&rows(2.0, [Some(1.5), Some(1.0)]), true), [Some(true); 2]);
+        assert_eq!(held(&rows(1.9, [Some(1.5), Some(0.9)]), true), [Some(false); 2]);
         // What PyTorch cannot do is told.
-        assert_eq!(held(&rows(2.0, [Some(1.5), None]), gpu), [Some(true), Some(true), None]);
-        assert_eq!(held(&rows(2.0, [None, None]), gpu), [Some(true), Some(false), None]);
-        assert_eq!(held(&rows(0.1, [Some(0.1), Some(0.1)]), Target::Emulated), [None; 2]);
+        assert_eq!(held(&rows(2.0, [Some(1.5), None]), true), [Some(true), Some(true), None]);
+        assert_eq!(held(&rows(2.0, [None, None]), true), [Some(true), Some(false), None]);
+        assert_eq!(held(&rows(0.1, [Some(0.1), Some(0.1)]), false), [None; 2]);
         let mut failed = rows(2.0, [Some(1.5), Some(1.0)]);
         failed[0].ours_failed = true;
-        assert_eq!(held(&failed, gpu)[0], Some(false));
+        assert_eq!(held(&failed, true)[0], Some(false));
     }
 }

@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::device::Target;
 use super::outcome::{Line, Outcome, Table};
 use super::part::{self, Trained};
-use super::{Check, files, small};
+use super::pytorch::{PyTorch, TRAIN};
+use super::{Check, small};
 
 const RECIPE: &str = include_str!("../../../recipes/fashion-mnist-resnet20.toml");
 const SEEDS: [u64; 3] = [0, 1, 2];
@@ -33,6 +33,8 @@ struct Row {
     abn: Summary,
     peak_device_bytes: Option<u64>,
     pytorch: Option<Reference>,
+    /// Why PyTorch's is missing.
+    pytorch_error: Option<String>,
 }
 
 /// How much of it.
@@ -61,8 +63,9 @@ impl Extent {
             depth,
             seeds: &SEEDS[..1],
         };
-        Ok(match (check.target(), check.args.quick) {
-            (Target::Emulated, _) => short((32, 16), 8, 16),
+        Ok(match (check.small(), check.quick()) {
+            // As many steps as it takes until some are replayed.
+            (true, _) => short((96, 32), 8, 16),
             (_, true) => short((6000, 1000), 20, 128),
             (_, false) => whole,
         })
@@ -76,7 +79,11 @@ impl Extent {
 pub fn run(check: &Check) -> Result<Vec<Outcome>> {
     let data = check.args.fashion_mnist.as_deref().context("--fashion-mnist names the data")?;
     let extent = Extent::of(check)?;
-    let folder = check.args.out.join("fashion-mnist");
+    // What is there is taken as it is, so each extent has a folder.
+    let folder = match extent.images {
+        None => check.args.out.join("fashion-mnist"),
+        Some((images, _)) => check.args.out.join(format!("fashion-mnist-{images}")),
+    };
     std::fs::create_dir_all(&folder)?;
     let data = match extent.images {
         None => data.canonicalize().with_context(|| data.display().to_string())?,
@@ -85,19 +92,39 @@ pub fn run(check: &Check) -> Result<Vec<Outcome>> {
             small::first(&whole, images, &folder.join("data"))?
         }
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
     for variant in [Variant::Abn, Variant::Baseline] {
         for &seed in extent.seeds {
             let recipe =
                 Recipe { variant, seed, data_dir: Some(data.clone()), ..extent.recipe.clone() };
-            let row = both(check, &recipe, &extent, &folder)?;
-            println!("  {}", in_words(&row));
-            rows.push(row);
+            match both(check, &recipe, &extent, &folder) {
+                Ok(row) => {
+                    println!("  {}", in_words(&row));
+                    rows.push(row);
+                }
+                Err(error) => failed.push(Line::asked(
+                    format!("{} {variant}, seed {seed}", recipe.model),
+                    format!("{error:#}"),
+                    "runs".into(),
+                    false,
+                )),
+            }
+            let done = rows.len() + failed.len();
+            let so_far = outcome(check, &rows, &failed, &extent);
+            check.keep(&so_far.so_far(done, 2 * extent.seeds.len()))?;
         }
     }
-    let (lines, table) = (lines(&rows, &extent), table(&rows));
-    let figures = json!({ "epochs": extent.recipe.epochs, "runs": rows });
-    Ok(vec![Outcome { table: Some(table), ..Outcome::new("Fashion-MNIST", lines, figures) }])
+    Ok(vec![outcome(check, &rows, &failed, &extent)])
+}
+
+fn outcome(check: &Check, rows: &[Row], failed: &[Line], extent: &Extent) -> Outcome {
+    let (lines, table) = ([failed, &lines(rows, extent)].concat(), table(rows));
+    let figures = json!({
+        "epochs": extent.recipe.epochs,
+        "pytorch": check.pytorch,
+        "runs": rows,
+    });
+    Outcome { table: Some(table), ..Outcome::new("Fashion-MNIST", lines, figures) }
 }
 
 /// A run here, and in PyTorch if there is one.
@@ -110,17 +137,18 @@ fn both(check: &Check, recipe: &Recipe, extent: &Extent, folder: &Path) -> Resul
     command.arg(&file).arg("--out").arg(folder.join(&name));
     command.args(["--device", check.target().within(), "--cuda-graph"]);
     let trained: Trained = part::ask(command).with_context(|| format!("the run {name}"))?;
-    let python = check.args.against_pytorch.as_deref();
-    let pytorch =
-        python.map(|python| reference(check, python, recipe, extent, folder)).transpose()?;
+    let pytorch = check.pytorch.as_ref();
+    let pytorch = pytorch.map(|pytorch| reference(pytorch, recipe, extent, folder));
+    let pytorch_error = pytorch.as_ref().and_then(|result| result.as_ref().err());
+    let pytorch_error = pytorch_error.map(|error| format!("{error:#}"));
+    let pytorch = pytorch.and_then(Result::ok);
     let Trained { summary: abn, peak_device_bytes, .. } = trained;
-    Ok(Row { variant, seed: recipe.seed, abn, peak_device_bytes, pytorch })
+    Ok(Row { variant, seed: recipe.seed, abn, peak_device_bytes, pytorch, pytorch_error })
 }
 
 /// The same run in PyTorch, unless it is there.
 fn reference(
-    check: &Check,
-    python: &Path,
+    pytorch: &PyTorch,
     recipe: &Recipe,
     extent: &Extent,
     folder: &Path,
@@ -128,28 +156,19 @@ fn reference(
     let name = format!("pytorch-{}-{}-{}.json", recipe.model, recipe.variant, recipe.seed);
     let result = folder.join(name);
     if !result.exists() {
-        let mut command = check.target().command(python);
-        command.arg(files::find(files::REFERENCE, "tests/reference")?.join("train_reference.py"));
-        command.args([
-            "--variant",
-            &recipe.variant.to_string(),
-            "--seeds",
-            &recipe.seed.to_string(),
-        ]);
-        command.args(["--device", check.target().within(), "--depth", &extent.depth.to_string()]);
-        command.args([
-            "--epochs",
-            &recipe.epochs.to_string(),
-            "--batch",
-            &recipe.batch_size.to_string(),
-        ]);
+        let [variant, seed] = [recipe.variant.to_string(), recipe.seed.to_string()];
+        let [depth, epochs, batch] =
+            [extent.depth, recipe.epochs, recipe.batch_size].map(|number| number.to_string());
+        let mut command = pytorch.command(TRAIN);
+        command.args(["--variant", &variant, "--seeds", &seed, "--depth", &depth]);
+        command.args(["--epochs", &epochs, "--batch", &batch]);
         command.arg("--milestones").args(recipe.milestones.iter().map(usize::to_string));
         command.arg("--data").arg(recipe.data_dir.as_deref().context("the data have a folder")?);
         command.arg("--json").arg(&result);
         let status = command.stdout(std::io::stderr()).status();
-        let status = status.with_context(|| format!("cannot start {}", python.display()))?;
+        let status = status.context("cannot start PyTorch's run")?;
         if !status.success() {
-            bail!("train_reference.py ended with {status}; its own message is above");
+            bail!("{TRAIN} ended with {status}; its own message is above");
         }
     }
     let text = std::fs::read_to_string(&result).with_context(|| result.display().to_string())?;
@@ -167,7 +186,7 @@ fn in_words(row: &Row) -> String {
     )
 }
 
-/// Means over the seeds.
+/// Means over the seeds, and which of PyTorch's runs are missing.
 fn lines(rows: &[Row], extent: &Extent) -> Vec<Line> {
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     let of = |variant: Variant| -> Option<Line> {
@@ -186,7 +205,11 @@ fn lines(rows: &[Row], extent: &Extent) -> Vec<Line> {
         );
         (!rows.is_empty()).then(|| Line::told(what, format!("{ours:.2} %{theirs}")))
     };
-    [Variant::Abn, Variant::Baseline].into_iter().filter_map(of).collect()
+    let missing = rows.iter().filter_map(|row| {
+        let what = format!("{}, seed {}: no PyTorch", row.variant, row.seed);
+        Some(Line::told(what, row.pytorch_error.clone()?))
+    });
+    [Variant::Abn, Variant::Baseline].into_iter().filter_map(of).chain(missing).collect()
 }
 
 fn table(rows: &[Row]) -> Table {

@@ -14,6 +14,7 @@ mod pack;
 mod parity;
 pub mod part;
 mod plan;
+mod pytorch;
 mod report;
 mod small;
 mod steps;
@@ -25,6 +26,7 @@ use anyhow::{Context, Result, bail};
 
 use device::{Described, Target};
 use outcome::Outcome;
+use pytorch::PyTorch;
 
 /// Check and time everything on a GPU: operations, parity, training steps, speed
 ///
@@ -45,6 +47,10 @@ pub struct Args {
     #[arg(long, value_name = "PYTHON")]
     against_pytorch: Option<PathBuf>,
 
+    /// Give up a way of PyTorch's that is not ready to be timed after so long, in seconds: compiling takes minutes
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    patience: u64,
+
     /// Folder with Fashion-MNIST's four files: train on all of it, three seeds
     #[arg(long, value_name = "DIR")]
     fashion_mnist: Option<PathBuf>,
@@ -57,6 +63,11 @@ pub struct Args {
     /// Fewer rounds of every measurement, fewer fixtures, shorter runs
     #[arg(long)]
     quick: bool,
+
+    /// As on a GPU, with the smallest settings, and with PyTorch on the CPU. Where a library stands for the GPU's
+    /// (xtask/rehearse-gpu.sh) it shows that every part runs to its end; its speeds say nothing
+    #[arg(long, hide = true)]
+    rehearse: bool,
 
     /// Folder for the results
     #[arg(long, value_name = "DIR", default_value = "runs/gpu-check")]
@@ -110,6 +121,7 @@ impl Part {
 struct Check<'a> {
     args: &'a Args,
     device: Described,
+    pytorch: Option<PyTorch>,
 }
 
 impl Check<'_> {
@@ -117,9 +129,20 @@ impl Check<'_> {
         self.args.device
     }
 
-    /// Whether the settings are to be small.
+    /// Whether some of it is to be left out.
     fn quick(&self) -> bool {
         self.args.quick || self.target() == Target::Emulated
+    }
+
+    /// Whether the settings are the smallest, since a CPU does the work: no speed means anything.
+    fn small(&self) -> bool {
+        self.args.rehearse || self.target() == Target::Emulated
+    }
+
+    /// Keeps what a part has found so far: what ends this process then takes only what is not yet done.
+    fn keep(&self, so_far: &Outcome) -> Result<()> {
+        so_far.write(&self.args.out, &self.device)?;
+        report::write(&self.args.out, &self.device)
     }
 }
 
@@ -133,11 +156,25 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let parts = asked(args)?;
     // Once for all parts: without a device, none can be.
-    let check = Check { args, device: device::describe(args.device)? };
-    println!("{}", check.device);
+    let device = device::describe(args.device)?;
+    println!("{device}");
+    let beside = [Part::Bench, Part::FashionMnist].iter().any(|part| parts.contains(part));
+    let python = args.against_pytorch.as_deref().filter(|_| beside);
+    let find = |python| PyTorch::find(python, args.device, args.rehearse);
+    let pytorch = python.map(find).transpose()?;
+    if let Some(found) = &pytorch {
+        println!("beside PyTorch {}", found.version);
+    }
+    if let Some(folder) =
+        args.fashion_mnist.as_deref().filter(|_| parts.contains(&Part::FashionMnist))
+    {
+        abn_data::open("fashion-mnist", Some(folder))?;
+    }
+    let check = Check { args, device, pytorch };
     let mut failed = Vec::new();
-    for part in asked(args)? {
+    for part in parts {
         println!("\n{}", part.title());
         let start = Instant::now();
         let outcomes =
@@ -147,10 +184,9 @@ pub fn run(args: &Args) -> Result<()> {
             if !outcome.held() {
                 failed.push(outcome.name.clone());
             }
-            outcome.write(out, &check.device)?;
+            check.keep(&outcome)?;
         }
         println!("{:.0} s", start.elapsed().as_secs_f64());
-        report::write(out, &check.device)?;
     }
     println!("\nwritten to {}", out.join(report::PAGE).display());
     if !failed.is_empty() {

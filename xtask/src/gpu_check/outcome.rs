@@ -44,6 +44,15 @@ impl Line {
     }
 }
 
+/// What cuDNN refused, which kernels of ours then do slowly; `of` begins the line.
+pub fn refused<'a>(of: &str, what: impl Iterator<Item = &'a String>) -> Option<Line> {
+    let mut what: Vec<_> = what.map(String::as_str).collect();
+    what.sort_unstable();
+    what.dedup();
+    let line = || Line::told(format!("{of}convolutions that cuDNN refused"), what.join("; "));
+    (!what.is_empty()).then(line)
+}
+
 /// Figures as the page shows them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table {
@@ -89,6 +98,16 @@ impl Outcome {
         let found = format!("{error:#}");
         let line = Line::asked("runs", found, "to its end".into(), false);
         Self::new(name, vec![line], Value::Null)
+    }
+
+    /// The same, of so many of all that will be looked at.
+    pub fn so_far(mut self, done: usize, all: usize) -> Self {
+        if done < all {
+            let what = format!("{}, cut short", self.name);
+            let line = Line::asked(what, format!("{done} of {all}"), "all".into(), false);
+            self.lines.insert(0, line);
+        }
+        self
     }
 
     /// Whether all held that was asked.
@@ -163,5 +182,7 @@ mod tests {
         assert!(outcome(vec![line(None), line(Some(true))]).held());
         assert!(!outcome(vec![line(Some(true)), line(Some(false))]).held());
         assert!(!Outcome::failed("x", &anyhow::anyhow!("why")).held());
+        assert!(!outcome(vec![line(Some(true))]).so_far(1, 2).held());
+        assert!(outcome(vec![line(Some(true))]).so_far(2, 2).held());
     }
 }

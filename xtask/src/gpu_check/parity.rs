@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::device::Target;
-use super::outcome::{Line, Outcome, Table};
+use super::outcome::{Line, Outcome, Table, refused};
 use super::part::{self, Parity};
 use super::{Check, files};
 use crate::bench::as_text;
@@ -65,10 +65,15 @@ pub fn run(check: &Check) -> Result<Vec<Outcome>> {
             let row = Row { fixture, precision, result: result.ok(), error };
             println!("  {precision} {}: {}", row.fixture, in_words(&row));
             rows.push(row);
+            check.keep(&outcome(&rows)?.so_far(rows.len(), precisions.len() * fixtures.len()))?;
         }
     }
-    let figures = serde_json::to_value(&rows)?;
-    Ok(vec![Outcome { table: Some(table(&rows)), ..Outcome::new("parity", lines(&rows), figures) }])
+    Ok(vec![outcome(&rows)?])
+}
+
+fn outcome(rows: &[Row]) -> Result<Outcome> {
+    let figures = serde_json::to_value(rows)?;
+    Ok(Outcome { table: Some(table(rows)), ..Outcome::new("parity", lines(rows), figures) })
 }
 
 fn one(check: &Check, path: &Path, precision: Precision) -> Result<Parity> {
@@ -123,14 +128,8 @@ fn lines(rows: &[Row]) -> Vec<Line> {
     for precision in others.filter(|&precision| of(precision).next().is_some()) {
         lines.push(Line::told(format!("parity in {precision}"), worst(precision)));
     }
-    let mut refused: Vec<_> =
-        rows.iter().filter_map(|row| row.result.as_ref()).flat_map(|r| &r.refused).collect();
-    refused.sort();
-    refused.dedup();
-    if !refused.is_empty() {
-        let found = refused.iter().map(|what| what.as_str()).collect::<Vec<_>>().join("; ");
-        lines.push(Line::told("convolutions that cuDNN refused", found));
-    }
+    let results = rows.iter().filter_map(|row| row.result.as_ref());
+    lines.extend(refused("", results.flat_map(|result| &result.refused)));
     lines
 }
 

@@ -29,7 +29,7 @@ pub const CASES: [Case; 4] = [
 ];
 
 /// To see that the bench runs, where no speed is to be seen.
-pub const EMULATED: [Case; 1] =
+pub const SMALL: [Case; 1] =
     [Case { network: "resnet8", batch: 2, size: 16, of_eager: 0.0, of_best: 0.0 }];
 
 /// How this project computes.
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_network_exists_and_every_way_is_named_once() {
-        for case in CASES.iter().chain(&EMULATED) {
+        for case in CASES.iter().chain(&SMALL) {
             assert!(abn_backbones::find(case.network).is_ok(), "{}", case.network);
         }
         let names = PAIRS.iter().map(|pair| pair.ours.name() + &pair.theirs.name());
