@@ -75,6 +75,15 @@ export LD_LIBRARY_PATH=$folder PATH=$PWD/xtask/rehearsal:$PATH
 c++ -w -std=c++17 -I "$CUDA_HOME/include" -o "$folder/misuse" xtask/rehearsal/tests/misuse.cpp "$folder/librehearsal.so"
 "$folder/misuse"
 if [ $# -gt 0 ]; then exec "$program" gpu-check --out "$folder/results" "$@"; fi
+# What cuDNN refuses is done by kernels of ours; what is asked of it wrongly is an error.
+convolutions() { # STATUS
+    ABN_REHEARSE_CUDNN=$1 ABN_STAGE_CUDA=1 "$operations" reference_on_shapes --test-threads 1 >"$folder/log" 2>&1
+}
+for status in 3002 -3000; do convolutions $status || { cat "$folder/log"; exit 1; }; done
+for status in 2008 -2000 3009; do
+    ! convolutions $status && grep -q 'Library.*cuDNN' "$folder/log" ||
+        { tail "$folder/log"; echo "cuDNN's status $status is no error" >&2; exit 1; }
+done
 for mode in late early; do
     echo "whole trainings, copies as $mode as events allow:"
     ABN_REHEARSE=$mode "$tests" --ignored --test-threads 1

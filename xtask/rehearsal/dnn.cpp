@@ -3,7 +3,8 @@
 //
 // Of algorithms there are, for channels-last tensors, what the documentation of cuDNN's functions lists: one that
 // is deterministic and one that is not, which is faster and must not be taken by who asks for determinism.
-// With ABN_REHEARSE_REFUSE set there is none, and kernels of ours do the work, slowly.
+// With ABN_REHEARSE_CUDNN, a status of cuDNN's, that is the answer to who asks for algorithms; with its negative, there are
+// some, each of which fails so.
 #include "convolve.h"
 #include "device.h"
 
@@ -46,9 +47,7 @@ struct Perf {
 };
 static_assert(sizeof(Perf) == 48, "as in the headers");
 
-// A question that makes no sense ends the program, which would take the answer for a refusal and do without cuDNN.
 int refuse(int status, const char* why) {
-    if (status >= BAD_PARAM && status < NOT_SUPPORTED) give_up("cuDNN is asked wrongly (%d): %s", status, why);
     char text[200];
     std::snprintf(text, sizeof text, "cuDNN (%d): %s", status, why);
     standin::refuse(CUDA_ERROR_NOT_SUPPORTED, text);
@@ -106,18 +105,21 @@ struct Ask {
 int list(const Ask& ask, int fast, int steady, int missing, int most, int* count, Perf* to, size_t room, bool measured) {
     if (int status = ask.check()) return status;
     if (most < 1 || !count || !to) return refuse(BAD_PARAM, "no room for algorithms");
-    static const bool refuses = std::getenv("ABN_REHEARSE_REFUSE");
-    if (refuses) return NOT_SUPPORTED;
-    int math = ask.convolution->math;
-    if (ask.bf16()) math = TENSOR_OP_MATH;
+    static const char* told = std::getenv("ABN_REHEARSE_CUDNN");
+    static const int answer = told ? std::atoi(told) : SUCCESS;
+    if (answer > SUCCESS) return refuse(answer, "as it was told to");
+    // Its own word for full f32 is the default, which is TF32 for who sets it.
+    int math = ask.bf16() ? TENSOR_OP_MATH : DEFAULT_MATH;
     size_t memory = ask.workspace();
     Perf all[] = {
         {fast, SUCCESS, 1, 0, 0, math, {}},
         {steady, memory <= room ? SUCCESS : NOT_SUPPORTED, 2, memory, 1, math, {}},
         {missing, NOT_SUPPORTED, -1, 0, 1, math, {}},
     };
-    if (!measured)
-        for (Perf& one : all) one.time = -1;
+    for (Perf& one : all) {
+        if (!measured) one.time = -1;
+        if (answer < SUCCESS) one.status = -answer;
+    }
     *count = 0;
     for (const Perf& one : all)
         if (*count < most) to[(*count)++] = one;

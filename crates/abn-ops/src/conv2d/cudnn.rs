@@ -17,9 +17,12 @@ use super::{Geometry, OP};
 use crate::cuda::{Buffer, Stage, address, address_mut, is_staged};
 use crate::{Error, Result, cudnn_measures, tf32};
 
-/// Bytes an algorithm may work in: one that wants more does not take part. A device has one such
+/// The most bytes an algorithm may work in: one that wants more does not take part. A device has one such
 /// memory for all convolutions, as large as the largest wants.
 const WORKSPACE: usize = 512 << 20;
+/// The least that is offered where all are measured, and how much by the bytes of what a convolution meets: an algorithm
+/// lays these out anew, or keeps sums of parts. A small network would otherwise take a hundred times its memory.
+const OFFERED: (usize, usize) = (16 << 20, 16);
 
 /// Which of a convolution's three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +50,23 @@ struct Key {
     dtype: DType,
     tf32: bool,
     measured: bool,
+}
+
+impl Key {
+    /// Of input, output and weight.
+    fn bytes(&self) -> usize {
+        let Self { geometry, dtype, .. } = self;
+        let count = |shape: [usize; 4]| shape.iter().product::<usize>();
+        let shapes = [geometry.input_shape(), geometry.output_shape(), geometry.weight_shape()];
+        shapes.map(count).iter().sum::<usize>() * dtype.size_in_bytes()
+    }
+
+    /// Whether an algorithm may compute so.
+    fn allows(&self, math: sys::cudnnMathType_t) -> bool {
+        use sys::cudnnMathType_t::{CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH};
+        let full = matches!(math, CUDNN_DEFAULT_MATH | CUDNN_FMA_MATH);
+        full || self.tf32 || self.dtype == DType::BF16
+    }
 }
 
 /// cuDNN's words for a convolution, and the algorithm that was picked.
@@ -83,10 +103,25 @@ fn failed(what: &str, error: result::CudnnError) -> Error {
     Error::Library { op: OP, library: "cuDNN", what: format!("{what}: {error}") }
 }
 
-/// Whether cuDNN says that it does not do such a thing, rather than that something is wrong.
+/// Whether cuDNN says that it does not do such a thing (3000 and more), rather than that it was asked wrongly (2000 and
+/// more), which is a mistake here, or that something else is wrong.
 fn is_refusal(error: result::CudnnError) -> bool {
-    // Bad parameters are 2000 and more, what is not supported 3000 and more.
-    (2000..4000).contains(&(error.0 as u32))
+    use sys::cudnnStatus_t::*;
+
+    // These are of its installation, and would be the same of any convolution.
+    let installation = matches!(
+        error.0,
+        CUDNN_STATUS_NOT_SUPPORTED_INCOMPATIBLE_CUDA_DRIVER
+            | CUDNN_STATUS_NOT_SUPPORTED_INCOMPATIBLE_CUDART
+            | CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING
+            | CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE
+    );
+    !installation && (3000..4000).contains(&(error.0 as u32))
+}
+
+/// Whether it says that it was asked wrongly.
+fn is_mistake(error: result::CudnnError) -> bool {
+    (2000..3000).contains(&(error.0 as u32))
 }
 
 /// Writes to `to` what the pass makes of `a` and `b` (see [`Pass`]), weights being (C_out, KH, KW, C_in /
@@ -134,11 +169,11 @@ pub fn convolve(
     stream.context().bind_to_thread().map_err(candle_core::Error::wrap)?;
     if !library.plans.contains_key(&key) {
         let plan = library.plan(device, &key, pointers)?;
-        if plan.is_none() {
-            let what = format!("{pass:?} in {:?} of {geometry:?}", a.dtype());
+        if let Err(why) = &plan {
+            let what = format!("{pass:?} in {:?} of {geometry:?}: {why}", a.dtype());
             REFUSED.lock().unwrap_or_else(|e| e.into_inner()).push(what);
         }
-        library.plans.insert(key, plan);
+        library.plans.insert(key, plan.ok());
     }
     library.run(device, &key, pointers)
 }
@@ -155,21 +190,23 @@ impl Library {
         Ok(Self { handle, plans: HashMap::new(), workspaces: Vec::new() })
     }
 
-    /// `None` if cuDNN does not do it.
+    /// A plan, or why cuDNN does not do it.
     fn plan(
         &self,
         device: &CudaDevice,
         key: &Key,
         [a, b, to]: [*mut c_void; 3],
-    ) -> Result<Option<Plan>> {
+    ) -> Result<std::result::Result<Plan, String>> {
         let mut plan = match Plan::describe(key) {
             Ok(plan) => plan,
-            Err(error) if is_refusal(error) => return Ok(None),
+            Err(error) if is_refusal(error) => return Ok(Err(error.to_string())),
             Err(error) => return Err(failed("describing a convolution", error)),
         };
         // Half as much when there is no more memory: fewer algorithms take part.
         let memory = if key.measured {
-            std::iter::successors(Some(WORKSPACE), |&size| (size > 1 << 20).then_some(size / 2))
+            let (least, times) = OFFERED;
+            let offered = (times * key.bytes()).clamp(least, WORKSPACE);
+            std::iter::successors(Some(offered), |&size| (size > 1 << 20).then_some(size / 2))
                 .find_map(|size| Buffer::new(device, size).ok())
         } else {
             None
@@ -191,21 +228,34 @@ impl Library {
                     }
                     None => $guess(MOST as c_int, &mut count, list.as_mut_ptr()),
                 };
-                let count = match status.result() {
-                    Ok(()) => count as usize,
-                    Err(error) if is_refusal(error) => 0,
+                match status.result() {
+                    Ok(()) => (),
+                    Err(error) if is_refusal(error) => return Ok(Err(error.to_string())),
                     Err(error) => return Err(failed("picking an algorithm", error)),
-                };
+                }
+                let list = &list[..count as usize];
                 // The list begins with the fastest.
-                let best = list[..count].iter().find(|one| {
+                let best = list.iter().find(|one| {
                     one.status.result().is_ok()
                         && one.memory <= WORKSPACE
                         && one.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
+                        && key.allows(one.mathType)
                 });
-                let Some(best) = best else { return Ok(None) };
+                let Some(best) = best else {
+                    let errors = || list.iter().filter_map(|one| one.status.result().err());
+                    if let Some(error) = errors().find(|&error| is_mistake(error)) {
+                        return Err(failed("trying an algorithm", error));
+                    }
+                    let errors: Vec<_> = errors().map(|error| error.to_string()).collect();
+                    let why = format!("none of {count} algorithms will do ({})", errors.join(", "));
+                    return Ok(Err(why));
+                };
                 plan.workspace = best.memory;
-                result::set_convolution_math_type(convolution, best.mathType)
-                    .map_err(|e| failed("it does not take its own precision", e))?;
+                // Full f32 stays what was asked for, as which it was tried: cuDNN's default would be TF32.
+                if key.dtype == DType::BF16 || key.tf32 {
+                    result::set_convolution_math_type(convolution, best.mathType)
+                        .map_err(|e| failed("it does not take its own precision", e))?;
+                }
                 best.algo
             }};
         }
@@ -303,7 +353,7 @@ impl Library {
                 )),
             }
         };
-        Ok(Some(plan))
+        Ok(Ok(plan))
     }
 
     fn run(
@@ -439,6 +489,37 @@ impl Drop for Plan {
             let _ = result::destroy_tensor_descriptor(self.output);
             let _ = result::destroy_filter_descriptor(self.weight);
             let _ = result::destroy_convolution_descriptor(self.convolution);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sys::cudnnStatus_t::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_supported_is_a_refusal_and_nothing_else() {
+        let refusal = |status| is_refusal(result::CudnnError(status));
+        for status in [
+            CUDNN_STATUS_NOT_SUPPORTED,
+            CUDNN_STATUS_NOT_SUPPORTED_SHAPE,
+            CUDNN_STATUS_NOT_SUPPORTED_LAYOUT,
+            CUDNN_STATUS_NOT_SUPPORTED_ARCH_MISMATCH,
+        ] {
+            assert!(refusal(status), "{status:?}");
+        }
+        for status in [
+            CUDNN_STATUS_NOT_INITIALIZED,
+            CUDNN_STATUS_BAD_PARAM,
+            CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH,
+            CUDNN_STATUS_NOT_SUPPORTED_INCOMPATIBLE_CUDA_DRIVER,
+            CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE,
+            CUDNN_STATUS_INTERNAL_ERROR,
+            CUDNN_STATUS_EXECUTION_FAILED,
+        ] {
+            assert!(!refusal(status), "{status:?}");
         }
     }
 }
