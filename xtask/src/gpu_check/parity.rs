@@ -144,10 +144,11 @@ fn table(rows: &[Row]) -> Table {
         let mut cells = vec![first.fixture.clone()];
         for &precision in &precisions {
             let same = |row: &&Row| row.precision == precision && row.fixture == first.fixture;
-            let worst = rows.iter().find(same).and_then(Row::worst);
-            cells.push(
-                worst.map_or("failed".into(), |(ratio, what)| format!("{ratio:.2} ({what})")),
-            );
+            let in_short = |row: &Row| {
+                let worst = row.worst().map(|(ratio, what)| format!("{ratio:.2} ({what})"));
+                worst.unwrap_or("failed".into())
+            };
+            cells.push(rows.iter().find(same).map_or("-".into(), in_short));
         }
         table.rows.push(cells);
     }
