@@ -72,8 +72,12 @@ for library in cuda.so.1 cublas.so.13 cublasLt.so.13 cudart.so.13 curand.so.10 n
 done
 export LD_LIBRARY_PATH=$folder PATH=$PWD/xtask/rehearsal:$PATH
 # Mistakes show.
-c++ -w -std=c++17 -I "$CUDA_HOME/include" -o "$folder/misuse" xtask/rehearsal/tests/misuse.cpp "$folder/librehearsal.so"
+for test in misuse sums; do
+    c++ -w -std=c++17 -I "$CUDA_HOME/include" -I xtask/rehearsal -o "$folder/$test" \
+        "xtask/rehearsal/tests/$test.cpp" "$folder/librehearsal.so"
+done
 "$folder/misuse"
+for mode in late early; do ABN_REHEARSE=$mode "$folder/sums"; done
 if [ $# -gt 0 ]; then exec "$program" gpu-check --out "$folder/results" "$@"; fi
 # What cuDNN refuses is done by kernels of ours; what is asked of it wrongly is an error.
 convolutions() { # STATUS

@@ -96,6 +96,17 @@ void reduce(size_t count, size_t each, size_t rank, const size_t* info, const X*
     out[blockIdx.x] = X(sum);
 }
 
+// Of few numbers each.
+template <class X>
+void sum_small(size_t results, size_t each, size_t rank, const size_t* info, const X* in, X* out) {
+    if (!is_first()) return;
+    for (size_t result = 0; result < results; result++) {
+        double sum = 0;
+        for (size_t i = result * each; i < (result + 1) * each; i++) sum += double(in[place(i, rank, info, info + rank)]);
+        out[result] = X(sum);
+    }
+}
+
 // The first of the largest.
 template <class X>
 void argmax(size_t count, size_t each, size_t rank, const size_t* info, const X* in, uint32_t* out) {
@@ -180,7 +191,8 @@ void compare(size_t count, size_t rank, const size_t* info, const X* a, const X*
         known<unary<X, Exponential>>("uexp_" name), \
         known<binary<X, Add>>("badd_" name), known<binary<X, Subtract>>("bsub_" name), \
         known<binary<X, Multiply>>("bmul_" name), known<binary<X, Divide>>("bdiv_" name), \
-        known<reduce<X, Add>>("fast_sum_" name), known<reduce<X, Largest>>("fast_max_" name), \
+        known<reduce<X, Add>>("fast_sum_" name), known<sum_small<X>>("fast_sum_small_" name), \
+        known<reduce<X, Largest>>("fast_max_" name), \
         known<reduce<X, Smallest>>("fast_min_" name)
 
 const standin::Kernel KNOWN[] = {

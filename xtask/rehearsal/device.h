@@ -7,6 +7,8 @@
 // What the driver refuses is refused with its own number, and a line on stderr says why. What it would do silently
 // wrong ends the program: use of memory that was freed or is not the device's, writing past its end, work on two
 // streams that no event orders, a capture that reads the host's memory.
+//
+// There is one device, or as many as ABN_REHEARSE_DEVICES says, of which CUDA_VISIBLE_DEVICES names some.
 #pragma once
 
 // The driver's own prototypes, so that the compiler holds ours against them.
@@ -28,18 +30,21 @@
 
 #define API extern "C" __attribute__((visibility("default")))
 // Everything is done by one thread at a time.
-#define LOCK std::lock_guard<std::recursive_mutex> guard(standin::lock)
+#define LOCK standin::Turn turn
 
 struct CUctx_st {
-    char unused;
+    CUdevice device = 0;
 };
 
 // How far each stream has come, as far as somebody knows.
 using Clock = std::map<CUstream, uint64_t>;
 
 struct CUstream_st {
-    std::deque<std::function<void()>> waiting;
-    uint64_t told = 0, done = 0;
+    CUcontext context = nullptr;
+    // Each says whether it is done, and is asked again until it is.
+    std::deque<std::function<bool()>> waiting;
+    // `wanted`: how far somebody wants it to have come.
+    uint64_t told = 0, done = 0, wanted = 0;
     Clock seen;                // of the other streams: what is ordered before its next work
     CUgraph captured = nullptr; // null: not in a capture
     bool broken = false;
@@ -47,7 +52,12 @@ struct CUstream_st {
 
 namespace standin {
 
-extern std::recursive_mutex lock;
+struct Turn {
+    Turn();
+    ~Turn();
+};
+// Gives the other threads a turn.
+void pause();
 
 [[noreturn]] void give_up(const char* format, ...);
 
@@ -63,8 +73,19 @@ inline Touch writes(const void* at, size_t bytes = 0) { return {uintptr_t(at), t
 // Gives a stream work, which is done after all before it, or by each launch of the graph that is being captured.
 // Fails the program if the work touches what it may not (`who`: in whose words).
 CUresult tell(CUstream, const char* who, std::vector<Touch>, std::function<void()>);
-// Ends what a stream has begun.
-void run_until(CUstream, uint64_t position);
+// As `tell`, work that may have to wait for others. Not for a graph.
+CUresult tell_until(CUstream, const char* who, std::vector<Touch>, std::function<bool()>);
+// Does what a stream was told up to there. False: something in it waits for another process, and is tried again from
+// time to time.
+bool run_until(CUstream, uint64_t position);
+// Tries again what waits.
+void go_on();
+// Waits on the host, for as long as that may take; `what`: it has waited for.
+void wait_until(const char* what, const std::function<bool()>& done);
+// Whether this place of the second stream comes before what the first is told next.
+bool comes_after(CUstream, CUstream, uint64_t position);
+// The host knows that a stream has come this far.
+void host_has_seen(CUstream, uint64_t position);
 // Whether it is a stream that somebody made.
 bool is_stream(CUstream);
 // Makes the capture fail, and says why.
@@ -72,8 +93,11 @@ CUresult break_capture(CUstream, const char* why);
 bool is_capturing(CUstream);
 // The driver's answer to what is wrong.
 CUresult refuse(CUresult, const char* why);
-// Whether this thread has a context, as nearly everything wants.
-bool has_context();
+// This thread's context, as nearly everything wants one; null: none.
+CUcontext context();
+inline bool has_context() { return context() != nullptr; }
+// The number of a device among all that there are, whichever this process sees.
+int physical(CUdevice);
 
 // Memory of the device, `graph`'s or nobody's; 0: there is no more.
 uintptr_t allocate(size_t bytes, CUstream, CUgraph);
@@ -91,7 +115,7 @@ size_t bytes_from(uintptr_t);
 void look_around();
 
 struct Counts {
-    long kernels, libraries, captures, launches, to_device, to_host, allocations;
+    long kernels, libraries, captures, launches, to_device, to_host, allocations, sums;
 };
 extern Counts counts;
 

@@ -6,21 +6,53 @@
 
 using namespace standin;
 
-static CUctx_st primary;
 static thread_local CUcontext current;
 
-bool standin::has_context() { return current != nullptr; }
+CUcontext standin::context() { return current; }
 
-API CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
+// The numbers of those that this process sees, up to the first that there is not.
+static const std::vector<int>& visible() {
+    static const std::vector<int> numbers = [] {
+        const char *how_many = std::getenv("ABN_REHEARSE_DEVICES"), *named = std::getenv("CUDA_VISIBLE_DEVICES");
+        const int count = how_many ? std::atoi(how_many) : 1;
+        std::vector<int> seen;
+        if (!named)
+            for (int number = 0; number < count; number++) seen.push_back(number);
+        while (named && *named) {
+            char* end;
+            const long number = std::strtol(named, &end, 10);
+            if (end == named || number < 0 || number >= count) break;
+            seen.push_back(int(number));
+            named = *end == ',' ? end + 1 : "";
+        }
+        return seen;
+    }();
+    return numbers;
+}
+
+int standin::physical(CUdevice device) { return visible().at(device); }
+
+static CUcontext primary(CUdevice device) {
+    static std::vector<CUctx_st> contexts(visible().size());
+    contexts.at(device).device = device;
+    return &contexts.at(device);
+}
+
+API CUresult cuInit(unsigned) { return visible().empty() ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS; }
 API CUresult cuDriverGetVersion(int* version) { return *version = CUDA_VERSION, CUDA_SUCCESS; }
-API CUresult cuDeviceGetCount(int* count) { return *count = 1, CUDA_SUCCESS; }
+API CUresult cuDeviceGetCount(int* count) { return *count = int(visible().size()), CUDA_SUCCESS; }
 API CUresult cuDeviceGet(CUdevice* device, int ordinal) {
-    return *device = ordinal, ordinal ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+    *device = ordinal;
+    return ordinal < 0 || size_t(ordinal) >= visible().size() ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
 API CUresult cuDeviceGetName(char* name, int length, CUdevice) {
     return std::snprintf(name, length, "no GPU (rehearsal)"), CUDA_SUCCESS;
 }
-API CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice) { return std::memset(uuid, 0, sizeof *uuid), CUDA_SUCCESS; }
+API CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
+    std::memset(uuid, 0, sizeof *uuid);
+    uuid->bytes[sizeof uuid->bytes - 1] = char(physical(device));
+    return CUDA_SUCCESS;
+}
 API CUresult cuDeviceTotalMem(size_t* bytes, CUdevice) { return *bytes = size_t(8) << 30, CUDA_SUCCESS; }
 API CUresult cuMemGetInfo(size_t* available, size_t* total) {
     return *available = *total = size_t(8) << 30, CUDA_SUCCESS;
@@ -35,7 +67,10 @@ API CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUde
     }
 }
 
-API CUresult cuDevicePrimaryCtxRetain(CUcontext* out, CUdevice) { return *out = &primary, CUDA_SUCCESS; }
+API CUresult cuDevicePrimaryCtxRetain(CUcontext* out, CUdevice device) {
+    LOCK;
+    return *out = primary(device), CUDA_SUCCESS;
+}
 API CUresult cuDevicePrimaryCtxRelease(CUdevice) { return CUDA_SUCCESS; }
 API CUresult cuCtxSetCurrent(CUcontext context) { return current = context, CUDA_SUCCESS; }
 API CUresult cuCtxGetCurrent(CUcontext* context) { return *context = current, CUDA_SUCCESS; }
@@ -43,7 +78,11 @@ API CUresult cuCtxGetCurrent(CUcontext* context) { return *context = current, CU
 API CUresult cuGetErrorName(CUresult error, const char** name) {
     static thread_local char text[40];
     std::snprintf(text, sizeof text, "error %d of the rehearsal", int(error));
-    return *name = text, CUDA_SUCCESS;
+    switch (error) {
+    case CUDA_ERROR_NO_DEVICE: return *name = "CUDA_ERROR_NO_DEVICE", CUDA_SUCCESS;
+    case CUDA_ERROR_INVALID_DEVICE: return *name = "CUDA_ERROR_INVALID_DEVICE", CUDA_SUCCESS;
+    default: return *name = text, CUDA_SUCCESS;
+    }
 }
 API CUresult cuGetErrorString(CUresult error, const char** name) { return cuGetErrorName(error, name); }
 
@@ -123,7 +162,7 @@ API CUresult cuLaunchKernel(CUfunction function, unsigned x, unsigned y, unsigne
 
 // cuRAND, of which candle makes a generator that nobody asks for a number; and the runtime, in which candle's library
 // of kernels for language models registers itself.
-API int curandCreateGenerator(void** out, int) { return *out = &primary, 0; }
+API int curandCreateGenerator(void** out, int) { return *out = current, 0; }
 API int curandSetStream(void*, CUstream) { return 0; }
 API int curandSetPseudoRandomGeneratorSeed(void*, unsigned long long) { return 0; }
 API int curandDestroyGenerator(void*) { return 0; }

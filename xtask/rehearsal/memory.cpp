@@ -125,6 +125,7 @@ void standin::touch(const char* who, const Touch& what, CUstream stream, uint64_
     auto& [start, block] = *found;
     if (what.at + what.bytes > start + block.bytes) give_up("%s goes past the end of %zu bytes", who, block.bytes);
     if (block.freed) give_up("%s uses memory that the graph has freed", who);
+    if (block.made_on && block.made_on->context != stream->context) give_up("%s uses memory of another GPU", who);
     CUgraph captured = stream->captured;
     if (block.graph) {
         if (block.graph != captured) give_up("%s uses memory of a graph outside of it", who);

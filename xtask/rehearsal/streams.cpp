@@ -4,18 +4,53 @@
 // events allow. `early`: the other way round. ABN_REHEARSE_COUNT=1: tells of each capture what it is made of.
 #include "device.h"
 
+#include <chrono>
 #include <cstdarg>
 #include <set>
+#include <thread>
 
 using namespace standin;
 
-std::recursive_mutex standin::lock;
 Counts standin::counts;
 
+static std::recursive_mutex lock;
+static thread_local int turns;
 static std::set<CUstream> streams;
+// Those that wait for another process.
+static std::set<CUstream> held_up;
 static CUstream first_made;
 // What the host has waited for.
 static Clock host;
+
+standin::Turn::Turn() {
+    lock.lock();
+    turns++;
+}
+
+standin::Turn::~Turn() {
+    turns--;
+    lock.unlock();
+}
+
+void standin::pause() {
+    const int held = turns;
+    for (turns = 0; turns < held; turns++) lock.unlock();
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    for (turns = 0; turns < held; turns++) lock.lock();
+}
+
+void standin::wait_until(const char* what, const std::function<bool()>& done) {
+    static const int seconds = [] {
+        const char* patience = std::getenv("ABN_REHEARSE_PATIENCE");
+        return patience ? std::atoi(patience) : 120;
+    }();
+    const auto start = std::chrono::steady_clock::now();
+    while (!done()) {
+        if (std::chrono::steady_clock::now() - start > std::chrono::seconds(seconds))
+            give_up("%s for %d seconds: a GPU would wait for ever", what, seconds);
+        pause();
+    }
+}
 
 void standin::give_up(const char* format, ...) {
     va_list arguments;
@@ -44,13 +79,33 @@ CUresult standin::break_capture(CUstream stream, const char* why) {
     return refuse(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, why);
 }
 
-void standin::run_until(CUstream stream, uint64_t position) {
+bool standin::run_until(CUstream stream, uint64_t position) {
+    stream->wanted = std::max(stream->wanted, position);
     while (stream->done < position) {
-        auto work = std::move(stream->waiting.front());
+        if (!stream->waiting.front()()) {
+            held_up.insert(stream);
+            return false;
+        }
         stream->waiting.pop_front();
         stream->done++;
-        work();
     }
+    return true;
+}
+
+void standin::go_on() {
+    for (CUstream stream : std::vector<CUstream>(held_up.begin(), held_up.end()))
+        if (run_until(stream, stream->wanted)) held_up.erase(stream);
+}
+
+bool standin::comes_after(CUstream stream, CUstream other, uint64_t position) {
+    if (stream == other || host[other] >= position) return true;
+    auto seen = stream->seen.find(other);
+    return seen != stream->seen.end() && seen->second >= position;
+}
+
+void standin::host_has_seen(CUstream stream, uint64_t position) {
+    host[stream] = std::max(host[stream], position);
+    merge(host, stream->seen);
 }
 
 static bool early() {
@@ -61,12 +116,27 @@ static bool early() {
     return is;
 }
 
-CUresult standin::tell(CUstream stream, const char* who, std::vector<Touch> touched, std::function<void()> work) {
+// Whether a stream can be given work that touches this memory.
+static CUresult look_at(CUstream stream, const char* who, const std::vector<Touch>& touched) {
     if (!has_context()) return refuse(CUDA_ERROR_INVALID_CONTEXT, "this thread has no context");
     if (!is_stream(stream)) return refuse(CUDA_ERROR_INVALID_HANDLE, "not a stream that was made: nothing orders it");
+    if (stream->context != context()) return refuse(CUDA_ERROR_INVALID_CONTEXT, "the stream is another GPU's");
     if (stream->captured && stream->broken) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     merge(stream->seen, host);
     for (const Touch& one : touched) touch(who, one, stream, stream->told + 1);
+    return CUDA_SUCCESS;
+}
+
+static CUresult push(CUstream stream, std::function<bool()> work) {
+    stream->waiting.push_back(std::move(work));
+    stream->told++;
+    if ((stream != first_made) == early()) run_until(stream, stream->told);
+    return CUDA_SUCCESS;
+}
+
+CUresult standin::tell(CUstream stream, const char* who, std::vector<Touch> touched, std::function<void()> work) {
+    CUresult result = look_at(stream, who, touched);
+    if (result != CUDA_SUCCESS) return result;
     if (stream->captured) {
         CUgraph_st::Part& part = stream->captured->parts[who];
         part.count++;
@@ -74,17 +144,20 @@ CUresult standin::tell(CUstream stream, const char* who, std::vector<Touch> touc
         stream->captured->nodes.push_back(std::move(work));
         return CUDA_SUCCESS;
     }
-    stream->waiting.push_back(std::move(work));
-    stream->told++;
-    if ((stream != first_made) == early()) run_until(stream, stream->told);
-    return CUDA_SUCCESS;
+    return push(stream, [work = std::move(work)] { return work(), true; });
+}
+
+CUresult standin::tell_until(CUstream stream, const char* who, std::vector<Touch> touched, std::function<bool()> work) {
+    CUresult result = look_at(stream, who, touched);
+    if (result != CUDA_SUCCESS) return result;
+    if (stream->captured) give_up("%s is captured", who);
+    return push(stream, std::move(work));
 }
 
 // Waits on the host.
 static void wait_for(CUstream stream, uint64_t position) {
-    run_until(stream, position);
-    host[stream] = std::max(host[stream], position);
-    merge(host, stream->seen);
+    wait_until("the host has waited for a stream", [=] { return run_until(stream, position); });
+    host_has_seen(stream, position);
 }
 
 static bool any_captured() {
@@ -97,7 +170,8 @@ API CUresult cuCtxSynchronize() {
     LOCK;
     if (!has_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (any_captured()) return refuse(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "waiting for a device that is captured");
-    for (CUstream stream : streams) wait_for(stream, stream->told);
+    for (CUstream stream : std::set<CUstream>(streams))
+        if (stream->context == context()) wait_for(stream, stream->told);
     look_around();
     return CUDA_SUCCESS;
 }
@@ -107,6 +181,7 @@ API CUresult cuStreamCreate(CUstream* out, unsigned flags) {
     if (!has_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (flags != CU_STREAM_NON_BLOCKING) return refuse(CUDA_ERROR_INVALID_VALUE, "a stream that waits for the default one");
     *out = new CUstream_st;
+    (*out)->context = context();
     if (!first_made) first_made = *out;
     streams.insert(*out);
     return CUDA_SUCCESS;
@@ -160,9 +235,10 @@ API CUresult cuEventRecord(CUevent event, CUstream stream) {
 API CUresult cuEventSynchronize(CUevent event) {
     LOCK;
     if (!event->stream) return CUDA_SUCCESS;
-    run_until(event->stream, event->position);
-    host[event->stream] = std::max(host[event->stream], event->position);
-    merge(host, event->seen);
+    const CUevent_st it = *event;
+    wait_until("the host has waited for an event", [&] { return run_until(it.stream, it.position); });
+    host[it.stream] = std::max(host[it.stream], it.position);
+    merge(host, it.seen);
     return CUDA_SUCCESS;
 }
 
@@ -175,7 +251,7 @@ API CUresult cuStreamWaitEvent(CUstream stream, CUevent it, unsigned) {
         stream->broken = true;
         return refuse(CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "a capture waits for what is not in it");
     }
-    CUresult result = tell(stream, "a wait", {}, [=] { run_until(event.stream, event.position); });
+    CUresult result = tell_until(stream, "a wait", {}, [=] { return run_until(event.stream, event.position); });
     merge(stream->seen, event.seen);
     stream->seen[event.stream] = std::max(stream->seen[event.stream], event.position);
     return result;
@@ -246,7 +322,8 @@ API CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
 
 API CUresult cuGraphExecDestroy(CUgraphExec exec) {
     LOCK;
-    for (CUstream stream : streams) run_until(stream, stream->told);
+    for (CUstream stream : std::set<CUstream>(streams))
+        wait_until("a graph has waited to be destroyed", [=] { return run_until(stream, stream->told); });
     exec->graph->has_exec = false;
     delete exec;
     return CUDA_SUCCESS;
@@ -261,11 +338,11 @@ API CUresult cuGraphDestroy(CUgraph graph) {
 
 static struct AtExit {
     ~AtExit() {
-        if (!counts.kernels) return;
+        if (!counts.kernels || std::getenv("ABN_REHEARSE_QUIETLY")) return;
         std::fprintf(stderr,
                      "rehearsal: %ld kernels and %ld library calls told, %ld graphs captured and %ld launched, "
-                     "%ld copies to the device and %ld from it, %ld allocations\n",
+                     "%ld copies to the device and %ld from it, %ld allocations, %ld sums over processes\n",
                      counts.kernels, counts.libraries, counts.captures, counts.launches, counts.to_device,
-                     counts.to_host, counts.allocations);
+                     counts.to_host, counts.allocations, counts.sums);
     }
 } at_exit;

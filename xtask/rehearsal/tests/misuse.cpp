@@ -1,37 +1,5 @@
 // What a GPU would do silently wrong ends a program of the rehearsal, and what the driver refuses is refused.
-#include <cuda.h>
-
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <sys/wait.h>
-#include <unistd.h>
-
-static CUstream computation, copies;
-static CUdeviceptr memory, other;
-static CUevent event;
-static void* pinned;
-static const size_t BYTES = 64;
-
-static void prepare() {
-    CUcontext context;
-    cuInit(0);
-    cuDevicePrimaryCtxRetain(&context, 0);
-    cuCtxSetCurrent(context);
-    cuStreamCreate(&computation, CU_STREAM_NON_BLOCKING);
-    cuStreamCreate(&copies, CU_STREAM_NON_BLOCKING);
-    cuMemAllocAsync(&memory, BYTES, computation);
-    cuMemAllocAsync(&other, BYTES, computation);
-    cuMemHostAlloc(&pinned, BYTES, 0);
-    std::memset(pinned, 1, BYTES);
-    cuEventCreate(&event, CU_EVENT_DISABLE_TIMING);
-}
-
-static void order(CUstream before, CUstream after) {
-    cuEventRecord(event, before);
-    cuStreamWaitEvent(after, event, 0);
-}
+#include "harness.h"
 
 // What the device holds, for a program that makes no mistake.
 static int read() {
@@ -55,12 +23,6 @@ static CUdeviceptr temporary() {
     cuMemAllocAsync(&made, BYTES, computation);
     return made;
 }
-
-struct Case {
-    const char* what;
-    bool ends; // the program, by the rehearsal
-    std::function<bool()> does;
-};
 
 static const Case CASES[] = {
     {"a copy that events order", false, [] {
@@ -136,20 +98,4 @@ static const Case CASES[] = {
      }},
 };
 
-int main() {
-    int wrong = 0;
-    for (const Case& one : CASES) {
-        if (pid_t child = fork()) {
-            int status;
-            waitpid(child, &status, 0);
-            bool ended = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-            bool held = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-            if (one.ends ? !ended : !held) wrong++, std::printf("not as it should be: %s\n", one.what);
-            continue;
-        }
-        std::freopen("/dev/null", "w", stderr);
-        prepare();
-        _exit(one.does() ? 0 : 1);
-    }
-    return wrong != 0;
-}
+int main() { return run(CASES); }
