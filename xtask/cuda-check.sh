@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR=target/cuda
 
 cargo build --workspace --locked --features cuda
 cargo clippy --workspace --all-targets --locked --features cuda -- -D warnings
-cargo clippy -p abn-train -p xtask --locked --features nccl -- -D warnings
+cargo clippy -p abn-train -p xtask --all-targets --locked --features nccl -- -D warnings
 # The program asks for NVIDIA's libraries by the names that an installed toolkit and driver have.
 program=target/cuda/$CARGO_BUILD_TARGET/debug/abn
 needed=$(readelf -d "$program" | grep NEEDED)

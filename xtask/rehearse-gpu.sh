@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
-# The programs with the feature `cuda` on a machine without a GPU: one library (xtask/rehearsal) stands for NVIDIA's driver,
-# cuBLAS and cuDNN and runs our kernels on the CPU. Shows that training steps can be captured and copy nothing from or to
-# the host, that what goes over a stream of its own is ordered by events, and that the libraries are told what is meant;
-# nothing of speed or of the real libraries. Ten minutes. Needs a C++ compiler and what xtask/cuda-check.sh builds; not part
-# of .ci/run. With words after it, gpu-check alone, with these: `--rehearse --parts parity` are all fixtures (an hour).
+# The programs with the features `cuda` and `nccl` on a machine without a GPU: one library (xtask/rehearsal) stands for
+# NVIDIA's driver, cuBLAS, cuDNN and NCCL and runs our kernels on the CPU. Shows that training steps can be captured and
+# copy nothing from or to the host, that what goes over a stream of its own is ordered by events, that the libraries are
+# told what is meant, and that two processes on two GPUs train as one; nothing of speed or of the real libraries. Ten
+# minutes, and the first time as many again to build candle with NCCL. Needs a C++ compiler and what xtask/cuda-check.sh
+# builds; not part of .ci/run. With words after it, gpu-check alone, with these:
+# `--rehearse --parts parity` are all fixtures (half an hour).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 eval "$(xtask/cuda-toolchain.sh)"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/cuda}
-features=xtask/cuda,xtask/cuda-emulation
+features=xtask/nccl,xtask/cuda-emulation
 executable() { grep "\"name\":\"$1\"" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1; }
 # As gpu-check builds them; it takes the tests of the operations from there.
 operations=$(cargo test -p abn-ops -p xtask --locked --features "$features" --lib --no-run --message-format=json |
     executable abn_ops)
-tests=$(cargo test -p abn-train -p xtask --locked --features "$features" --test gpu --no-run --message-format=json |
-    executable gpu)
+built=$(cargo test -p abn-train -p xtask --locked --features "$features" --test gpu --test nccl --no-run \
+    --message-format=json)
+tests=$(executable gpu <<<"$built")
+nccl=$(executable nccl <<<"$built")
+abn=$(executable abn <<<"$built")
 program=$(cargo build -p xtask -p abn-ops --locked --features "$features" --message-format=json | executable xtask)
 
 folder=$(realpath -m "$CARGO_TARGET_DIR")/rehearsal
@@ -58,7 +63,8 @@ for part in xtask/rehearsal/*.cpp; do compile "$part" "$(basename "$part" .cpp)"
 {
     echo '#include <cstdio>'
     echo '#include <cstdlib>'
-    nm -D --undefined-only "$tests" "$operations" "$program" | awk '{print $2}' | grep -E '^(__cuda|cu|nvrtc|nccl)' | sort -u |
+    nm -D --undefined-only "$tests" "$operations" "$program" "$abn" | awk '{print $2}' |
+        grep -E '^(__cuda|cu|nvrtc|nccl)' | sort -u |
         grep -vxFf <(nm "${objects[@]}" | awk '$2 == "T" {print $3}') |
         while read -r name; do
             echo "extern \"C\" __attribute__((visibility(\"default\"))) int $name() {"
@@ -92,4 +98,9 @@ for mode in late early; do
     echo "whole trainings, copies as $mode as events allow:"
     ABN_REHEARSE=$mode "$tests" --ignored --test-threads 1
 done
+# Failures and stops in the mode that holds up most.
+export ABN_REHEARSE_DEVICES=2 ABN_REHEARSE_QUIETLY=1
+ABN_REHEARSE=late "$nccl" two_gpus --ignored --test-threads 1
+ABN_REHEARSE=early "$nccl" --ignored --test-threads 1
+unset ABN_REHEARSE_DEVICES ABN_REHEARSE_QUIETLY
 "$program" gpu-check --rehearse --quick --parts ops,parity,steps,bench --out "$folder/results"

@@ -33,6 +33,19 @@ impl DeviceChoice {
     }
 }
 
+/// How many GPUs the driver shows; none if there is no driver, or this program does without.
+pub fn gpus() -> usize {
+    #[cfg(feature = "cuda")]
+    {
+        use candle_core::cuda_backend::cudarc::driver::CudaContext;
+        // Where a library is missing, its loader panics.
+        let count = std::panic::catch_unwind(CudaContext::device_count);
+        count.ok().and_then(Result::ok).and_then(|count| count.try_into().ok()).unwrap_or(0)
+    }
+    #[cfg(not(feature = "cuda"))]
+    0
+}
+
 #[cfg(not(feature = "cuda"))]
 fn cuda(number: usize) -> Result<Device> {
     let problem = "this program was built without CUDA; build it with `--features cuda` (as in `cargo install \

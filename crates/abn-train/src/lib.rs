@@ -68,7 +68,7 @@ mod weights;
 
 pub use card::{Card, Input, Question, Resized};
 pub use checkpoint::{Best, State};
-pub use device::DeviceChoice;
+pub use device::{DeviceChoice, gpus};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use evaluation::{Answer, ClassAccuracy, Confusion, Evaluation};

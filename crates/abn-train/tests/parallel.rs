@@ -6,17 +6,13 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use candle_core::{Device, Tensor};
 use common::Lab;
+use common::runs::{assert_same_counts, deviation, drop_first_model, lines, metrics, wait_for};
 use serde_json::Value;
-
-/// No run of these tests takes this long; one that does has hung.
-const LONG: Duration = Duration::from_secs(300);
 
 /// Processes on the CPU, each with one thread, and buckets so small that a network has several.
 const SMALL: [&str; 6] = ["--device", "cpu", "--threads", "1", "--bucket-bytes", "60000"];
@@ -25,46 +21,6 @@ const SMALL: [&str; 6] = ["--device", "cpu", "--threads", "1", "--bucket-bytes",
 fn train(lab: &Lab, out: &str, processes: &str, flags: &[&str]) {
     let flags = [&["--gpus", processes], &SMALL[..], flags].concat();
     lab.run(&lab.training(out, &flags)).succeeds();
-}
-
-fn weights(lab: &Lab, run: &str) -> BTreeMap<String, Tensor> {
-    let file = lab.path(run).join("last/model.safetensors");
-    candle_core::safetensors::load(file, &Device::Cpu).unwrap().into_iter().collect()
-}
-
-/// The largest difference between two runs' tensors, relative to the tensor's largest value.
-fn deviation(lab: &Lab, a: &str, b: &str) -> (f32, String) {
-    let (a, b) = (weights(lab, a), weights(lab, b));
-    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
-    let largest = |tensor: Tensor| {
-        let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        values.into_iter().fold(0f32, |largest, value| largest.max(value.abs()))
-    };
-    let of = |(name, a): (&String, &Tensor)| {
-        let difference = largest((a - &b[name]).unwrap());
-        // A running mean may be 0 but for rounding, of values around 1.
-        let least = if name.contains("running") { 0.1 } else { 1e-3 };
-        (difference / largest(a.clone()).max(least), name.clone())
-    };
-    a.iter().map(of).reduce(|worst, next| if next.0 > worst.0 { next } else { worst }).unwrap()
-}
-
-fn metrics(lab: &Lab, run: &str) -> Vec<Value> {
-    let text = fs::read_to_string(lab.path(run).join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// Counts are equal; losses are sums of other batches.
-fn assert_same_counts(lab: &Lab, a: &str, b: &str) {
-    for (a, b) in metrics(lab, a).iter().zip(&metrics(lab, b)) {
-        for key in ["train_error", "test_error", "test_error_attention"] {
-            assert_eq!(a[key], b[key], "{key}");
-        }
-        for key in ["train_loss", "train_loss_attention", "test_loss"] {
-            let (Some(a), Some(b)) = (a[key].as_f64(), b[key].as_f64()) else { continue };
-            assert!((a - b).abs() < 1e-4 * a, "{key}: {a} against {b}");
-        }
-    }
 }
 
 /// 50 images in steps of 23, 23 and 4, and of 24, 24 and 2, in which the third process has none in the
@@ -103,12 +59,6 @@ fn without_batch_norm_two_processes_are_one() {
     let (deviation, worst) = deviation(&lab, "one", "two");
     assert!(deviation < 1e-5, "{worst} differs by {deviation:e}");
     assert_same_counts(&lab, "one", "two");
-}
-
-/// The arguments without the lab's own `--model resnet8`: given twice, a flag is refused.
-fn drop_first_model(arguments: Vec<&str>) -> Vec<&str> {
-    let at = arguments.iter().position(|argument| *argument == "--model").unwrap();
-    [&arguments[..at], &arguments[at + 2..]].concat()
 }
 
 /// With batch norm's statistics of each part, processes are not one; but equal ones are equal, and the
@@ -152,20 +102,8 @@ fn ranks(launcher: &Child) -> BTreeMap<usize, u32> {
     ids.filter_map(rank).collect()
 }
 
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < LONG, "{what} never came");
-        sleep(Duration::from_millis(2));
-    }
-}
-
 fn signal(id: u32, name: &str) {
     assert!(Command::new("kill").args([name, &id.to_string()]).status().unwrap().success());
-}
-
-fn lines(file: &Path) -> usize {
-    fs::read_to_string(file).unwrap_or_default().lines().count()
 }
 
 #[test]
@@ -264,7 +202,9 @@ fn what_cannot_be_is_said_once() {
     let two = |flags: &[&'static str]| [&["--gpus", "2", "--device", "cpu"], flags].concat();
     fails(&two(&["--batch-size", "1"]), &["batch_size: 1 images", "2 processes"]);
     fails(&two(&["--images-per-class", "0"]), &["images_per_class"]);
-    fails(&["--gpus", "2", "--device", "cpu", "--reducer", "nccl"], &["built without NCCL"]);
+    if cfg!(not(feature = "nccl")) {
+        fails(&two(&["--reducer", "nccl"]), &["built without NCCL"]);
+    }
     if cfg!(not(feature = "cuda")) {
         fails(&["--gpus", "2"], &["device cuda:0", "built without CUDA", "--features cuda"]);
         fails(&["--device", "cuda:1"], &["device cuda:1", "built without CUDA"]);

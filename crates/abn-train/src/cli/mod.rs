@@ -56,18 +56,25 @@ struct Compute {
     /// [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
+    /// Take cuDNN's guess at algorithms rather than measure them: two runs on a GPU have the same bytes
+    #[arg(long, hide = true)]
+    cudnn_guess: bool,
 }
 
 impl Compute {
     /// Sets up what the options say, for the whole process, and gives the device.
     fn set_up(&self) -> Result<Device> {
         let device = self.device.unwrap_or_default().open(0)?;
-        self.start_threads(None)?;
+        self.set_up_process(None)?;
         Ok(device)
     }
 
-    /// Threads as told, or as many as this process's part of the cores if `processes` share them.
-    fn start_threads(&self, processes: Option<usize>) -> Result<()> {
+    /// Sets up all but the device. Threads are as many as told, or this process's part of the cores if
+    /// `processes` share them.
+    fn set_up_process(&self, processes: Option<usize>) -> Result<()> {
+        if self.cudnn_guess {
+            abn_ops::set_cudnn_measures(false);
+        }
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let part = processes.map(|processes| (cores() / processes.max(1)).max(1));
         let Some(threads) = self.threads.map(NonZeroUsize::get).or(part) else { return Ok(()) };

@@ -68,7 +68,15 @@ impl ParallelArgs {
     }
 
     /// Starts the processes, as this one was started, and waits for them.
-    pub fn launch(&self, processes: usize, stop: Arc<AtomicBool>) -> Result<()> {
+    pub fn launch(&self, compute: &Compute, processes: usize, stop: Arc<AtomicBool>) -> Result<()> {
+        // Without any, a process says what is missing.
+        let there = abn_train::gpus();
+        if compute.device != Some(DeviceChoice::Cpu) && there > 0 && there < processes {
+            bail!(
+                "--gpus {processes}, but there {}; CUDA_VISIBLE_DEVICES says which are shown",
+                if there == 1 { "is one".to_owned() } else { format!("are {there}") }
+            );
+        }
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let arguments = std::env::args_os().skip(1).collect();
         let grace = Duration::from_secs(20);
@@ -85,7 +93,7 @@ impl ParallelArgs {
             if self.gpus.is_some() { DeviceChoice::Cuda(None) } else { DeviceChoice::Cpu };
         let choice = compute.device.unwrap_or(default);
         let Some(place) = Place::from_environment()?.filter(|place| place.world > 1) else {
-            compute.start_threads(None)?;
+            compute.set_up_process(None)?;
             return Ok((choice.open(0)?, None));
         };
         if let (DeviceChoice::Cuda(Some(_)), Some(2..)) = (choice, place.local_world) {
@@ -93,7 +101,7 @@ impl ParallelArgs {
                 "--device {choice} is one GPU for several processes; `--device cuda` gives each its own"
             );
         }
-        compute.start_threads(place.local_world)?;
+        compute.set_up_process(place.local_world)?;
         let device = choice.open(place.local_rank)?;
         let transport = self.reducer.map(|reducer| match reducer {
             Reducer::Tcp => Transport::Tcp,

@@ -201,7 +201,7 @@ impl TrainArgs {
         let stop = stop_on_ctrl_c()?;
         if let Some(processes) = self.parallel.to_launch()? {
             recipe.validate()?;
-            return self.parallel.launch(processes, stop);
+            return self.parallel.launch(&self.compute, processes, stop);
         }
         let (device, group) = self.parallel.join(&self.compute)?;
         let root = group.as_ref().is_none_or(|group| group.rank() == 0);

@@ -1,7 +1,8 @@
 //! The processes that train together, as one of them sees it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::thread::sleep;
 use std::time::Duration;
 
 use abn_ops::Across;
@@ -169,6 +170,31 @@ impl Group {
         match error {
             Error::Peer { rank, problem } => self.control().fail(*rank, problem),
             error => self.control().fail(self.rank(), &format!("has failed: {error}")),
+        }
+    }
+
+    /// Waits until the others need nothing more of this process's sums.
+    pub(crate) fn settle(&self) -> Result<()> {
+        lock(&self.statistics).settle()?;
+        lock(&self.gradients).settle()
+    }
+
+    /// Ends all sums, since a process fails: the device would otherwise wait for ranks that are gone, and
+    /// this process for the device.
+    pub(crate) fn give_up(&self) {
+        for reducer in [&self.statistics, &self.gradients] {
+            // A thread that is stuck in a sum keeps it; nothing more can be done then.
+            for _ in 0..20 {
+                match reducer.try_lock() {
+                    Ok(mut reducer) => reducer.give_up(),
+                    Err(TryLockError::Poisoned(failed)) => failed.into_inner().give_up(),
+                    Err(TryLockError::WouldBlock) => {
+                        sleep(Duration::from_millis(50));
+                        continue;
+                    }
+                }
+                break;
+            }
         }
     }
 

@@ -23,6 +23,18 @@ pub trait Reducer: Send {
     fn wait(&mut self) -> Result<()> {
         Ok(())
     }
+
+    /// Waits until every sum so far is done: before that, the others need this process.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Leaves sums unfinished to which the others may never come, so that the device waits for none; there
+    /// are no more after it.
+    fn give_up(&mut self) {}
 }
 
 /// Over TCP by way of rank 0 and the host's memory, added up in the order of the ranks. Meant for

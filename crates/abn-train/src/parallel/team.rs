@@ -10,6 +10,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use super::buckets::Buckets;
 use super::group::Group;
@@ -64,6 +65,20 @@ impl Team {
             "rank {} has another {what} than rank 0: {theirs} there, {ours} here",
             other + 1
         )))
+    }
+
+    /// Fails, as [`agree`](Self::agree) does, unless all have the same parameters, to the bit.
+    pub fn compare(&self, params: &ParamStore, epoch: usize) -> Result<()> {
+        if self.group.is_none() {
+            return Ok(());
+        }
+        let mut hash = Sha256::new();
+        for (_, parameter) in params.parameters() {
+            let values = parameter.flatten_all()?.to_vec1::<f32>()?;
+            hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
+        }
+        let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.agree(&format!("network after epoch {epoch}"), hash)
     }
 
     /// What rank 0 says, for everybody.
@@ -173,6 +188,18 @@ impl Team {
     /// Whom batch norm shares this process's part of a batch with.
     pub fn statistics(&self, wanted: bool, counts: bool) -> Option<Arc<dyn Across>> {
         self.group.as_ref().filter(|_| wanted).map(|group| group.statistics(counts))
+    }
+
+    /// Before what a run held is let go: the others have what they need of this process, or, if it fails,
+    /// nothing here waits for sums to which they may never come.
+    pub fn part<T>(&self, done: Result<T>) -> Result<T> {
+        let Some(group) = &self.group else { return done };
+        match &done {
+            // All have stopped together.
+            Ok(_) | Err(Error::Stopped { .. }) => group.settle()?,
+            Err(_) => group.give_up(),
+        }
+        done
     }
 
     /// What `error` comes from; the others are told, unless all stop together.

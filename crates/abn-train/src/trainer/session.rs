@@ -43,6 +43,11 @@ pub(super) struct Session<'a> {
 
 impl Session<'_> {
     pub(super) fn run(mut self) -> Result<Summary> {
+        let done = self.run_all();
+        self.team.part(done)
+    }
+
+    fn run_all(&mut self) -> Result<Summary> {
         let mut last = None;
         while self.state.epoch < self.recipe.epochs {
             last = Some(self.epoch()?);
@@ -59,6 +64,7 @@ impl Session<'_> {
         let tally = self.state.partial.take().unwrap_or_else(|| self.model.tally());
         let mut bar = self.reporter.epoch(self.state.epoch, tally.images);
         let train = self.train_epoch(tally, &mut bar)?;
+        self.team.compare(&self.training.params, self.state.epoch + 1)?;
         let images_per_second = bar.images_per_second();
         bar.evaluating();
         let Some(tested) = self.test()? else { return self.stop_with(train) };

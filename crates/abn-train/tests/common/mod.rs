@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod runs;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
