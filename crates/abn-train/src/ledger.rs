@@ -9,13 +9,13 @@ use crate::Result;
 use crate::parallel::Team;
 use crate::tally::Tally;
 
-/// On a GPU, so many parts of steps are counted before the host reads what they gave.
+/// On a GPU, at least so many parts of steps are counted before the host reads what they gave.
 const PARTS: u64 = 32;
 
 /// The counts of an epoch's steps, part by part.
 ///
 /// On the CPU each part's are there at once. On a GPU they stay there ([`Meter`]), so that no step waits
-/// for the one before, and are read every [`PARTS`] parts and at the end.
+/// for the one before, and are read after every [`PARTS`] parts or some more, and at the end.
 pub(crate) struct Ledger {
     meter: Option<Arc<Meter>>,
     /// On a GPU, parts since it was read.
@@ -48,11 +48,13 @@ impl Ledger {
     }
 
     /// Takes in what a part counted over all processes, on a GPU its images alone; the tally gets what is
-    /// known by now. On a GPU, a loss that is no number is found up to [`PARTS`] parts late.
+    /// known by now. On a GPU, a loss that is no number is found up to [`PARTS`] parts late, and after the `last`
+    /// part of a step only, before which the device may not have been told to do the step.
     pub fn add(
         &mut self,
         tally: &mut Tally,
         counted: &Tally,
+        last: bool,
         team: &Team,
     ) -> Result<Option<Diverged>> {
         if self.meter.is_none() {
@@ -63,8 +65,8 @@ impl Ledger {
         self.waiting += 1;
         self.images += counted.images;
         self.attention = counted.wrong_attention.is_some();
-        // The first part's at once, so that there is a loss to show.
-        if self.loss.is_nan() || self.waiting >= PARTS {
+        // The first step's at once, so that there is a loss to show.
+        if last && (self.loss.is_nan() || self.waiting >= PARTS) {
             return self.settle(tally, team);
         }
         Ok(None)

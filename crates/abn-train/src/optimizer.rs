@@ -86,6 +86,12 @@ impl Sgd {
         Ok(())
     }
 
+    /// The parameters that have moved, in the order of their names.
+    pub(crate) fn moved(&self) -> impl Iterator<Item = &Var> {
+        let moved = self.parameters.iter().filter(|(name, _)| self.velocity.contains_key(name));
+        moved.map(|(_, parameter)| parameter)
+    }
+
     /// The velocity of each parameter that has moved, by its name.
     pub fn velocity(&self) -> &BTreeMap<String, Tensor> {
         &self.velocity

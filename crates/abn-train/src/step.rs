@@ -54,10 +54,7 @@ impl Step {
     ///
     /// Without [`Task::statistics`], batch norm sees this process's images of the part.
     pub fn add(&mut self, task: &mut Task, part: Part, tally: &mut Tally) -> Result<()> {
-        // The first part has the seed of a step that is not in parts, the first process that of one
-        // that is alone.
-        let seed = if self.parts == 0 { task.seed } else { absorb(task.seed, self.parts) };
-        let seed = if task.rank == 0 { seed } else { absorb(seed, u64::MAX - task.rank as u64) };
+        let seed = part_seed(task.seed, self.parts, task.rank);
         // The mean over the step's images is that of its parts, each by its share of them.
         let images = part.len();
         let share = images as f32 / task.whole as f32;
@@ -84,6 +81,11 @@ impl Step {
         Ok(())
     }
 
+    /// A step of so many images, of which the gradient is known.
+    pub fn known(gradients: GradStore, images: usize) -> Self {
+        Self { gradients, images, parts: 1 }
+    }
+
     /// The step's gradient, once it has all its `whole` images; the next step begins.
     pub fn finished(&mut self, whole: usize) -> Option<GradStore> {
         (self.images >= whole).then(|| mem::take(self).gradients)
@@ -93,6 +95,13 @@ impl Step {
 /// Seed of a step's dropout masks.
 pub(crate) fn step_seed(seed: u64, epoch: u64, step: u64) -> u64 {
     [seed, epoch, step].into_iter().fold(0, absorb)
+}
+
+/// Seed of the dropout masks of a process's part of a step, by the step's seed and the part's number. The first part
+/// has that of a step that is not in parts, the first process that of one that is alone.
+pub(crate) fn part_seed(seed: u64, part: u64, rank: usize) -> u64 {
+    let seed = if part == 0 { seed } else { absorb(seed, part) };
+    if rank == 0 { seed } else { absorb(seed, u64::MAX - rank as u64) }
 }
 
 /// splitmix64's finaliser, once for each number.

@@ -130,6 +130,26 @@ fn nccl_gives_the_bytes_that_tcp_gives_and_evaluates_exactly() {
     assert_eq!(read("c.csv"), read("nccl0/confusion.csv"));
 }
 
+/// A graph ends with the gradients, which are then summed and used. Steps are of 6 images in two parts, and of 1, of which
+/// the second process has none.
+#[test]
+#[ignore = "needs two GPUs or their rehearsal"]
+fn graphs_change_no_bit_of_two_gpus() {
+    let Some(lab) = lab("graphs_change_no_bit_of_two_gpus") else { return };
+    let flags = ["--epochs", "2", "--batch-size", "6", "--accumulate", "2", "--ema-decay", "0.9"];
+    let flags = [&flags[..], &EXACT, &TWO].concat();
+    lab.run(&lab.training("told", &flags)).succeeds();
+    let replayed = lab.run(&lab.training("replayed", &[&flags[..], &["--cuda-graph"]].concat()));
+    let said = replayed.succeeds().stderr();
+    assert!(!said.contains("without CUDA graphs"), "{said}");
+    lab.assert_same_result("told", "replayed");
+
+    let flags = [&flags[..], &["--cuda-graph", "--sync-batch-norm"]].concat();
+    let whole = lab.run(&lab.training("synchronised", &flags)).succeeds();
+    let said = whole.stderr();
+    assert!(said.contains("without CUDA graphs: batch norm's statistics are summed"), "{said}");
+}
+
 /// `abn train` as torchrun would start it, on the GPU of its number or of another one.
 fn rank(lab: &Lab, arguments: &[&str], rank: usize, gpu: usize, port: u16) -> Command {
     let mut command = lab.command(arguments);

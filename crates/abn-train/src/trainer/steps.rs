@@ -11,8 +11,8 @@ use crate::ledger::{Diverged, Ledger};
 use crate::optimizer::Rate;
 use crate::part::Part;
 use crate::progress::EpochBar;
-use crate::replay::Replayed;
-use crate::step::{Step, Task, step_seed};
+use crate::replay::{Input, Kept, Replayed, Turn};
+use crate::step::{Step, Task, part_seed, step_seed};
 use crate::tally::Tally;
 use crate::{Error, Result};
 
@@ -33,13 +33,20 @@ impl Session<'_> {
         let mut ledger = Ledger::new(self.meter.clone());
         let (mut parts, mut stopped) = (self.state.step * recipe.accumulate, false);
         for part in self.feed.epoch(config, parts)? {
-            let (mut counted, done) = self.part(&mut step, part?)?;
+            let (whole, images) = (self.images_of_step(), self.images_of_parts());
+            let number = parts - self.state.step * recipe.accumulate;
+            let turn = Turn { whole, images: &images, number };
+            let (mut counted, done) = self.part(&mut step, part?, turn)?;
             let stop = team.count(&mut counted, self.options.stop.load(Ordering::Relaxed))?;
             parts += 1;
-            self.still_a_number(ledger.add(&mut tally, &counted, team)?, parts)?;
+            let found = ledger.add(&mut tally, &counted, turn.is_last(), team)?;
+            self.still_a_number(found, parts)?;
             bar.step(counted.images, ledger.loss());
-            if !(done || self.finished(&mut step)?) {
+            if !turn.is_last() {
                 continue;
+            }
+            if !done {
+                self.finish_step(&mut step)?;
             }
             self.state.step += 1;
             if stop {
@@ -54,10 +61,10 @@ impl Session<'_> {
         Ok(tally)
     }
 
-    /// Goes through the network with a part of a step. What was counted on the host, and whether the device
-    /// was told to replay the whole step.
-    fn part(&mut self, step: &mut Step, part: Part) -> Result<(Tally, bool)> {
-        let (whole, lr) = (self.images_of_step(), self.learning_rate(self.state.step));
+    /// Goes through the network with a part of a step. What was counted on the host, and whether nothing more is
+    /// to be done for it, since the device replays the whole step.
+    fn part(&mut self, step: &mut Step, part: Part, turn: Turn) -> Result<(Tally, bool)> {
+        let (whole, lr) = (turn.whole, self.learning_rate(self.state.step));
         let before = self.steps_before();
         let (model, training, team, recipe) =
             (&self.model, &mut self.training, self.team, self.recipe);
@@ -75,18 +82,36 @@ impl Session<'_> {
             meter: self.meter.as_deref(),
             others: self.gradients.as_mut(),
         };
-        let (mut counted, seed) = (model.tally(), task.seed);
+        let mut counted = model.tally();
         if let Some(replay) = &mut self.replay {
-            let work = |part: Part, lr: &Tensor| {
-                let (mut step, mut counted) = (Step::default(), model.tally());
-                step.add(&mut task, part, &mut counted)?;
-                if let Some(gradients) = step.finished(whole) {
-                    training.step(gradients, Rate::There(lr), before)?;
+            let seed = part_seed(task.seed, turn.number as u64, task.rank);
+            replay.make_room(training.optimizer.moved())?;
+            let work = |inputs: &[Input], lr: &Tensor, kept: Option<&Kept>| {
+                task.others = None;
+                let (mut step, mut each) = (Step::default(), Vec::new());
+                for input in inputs {
+                    let mut counted = model.tally();
+                    input.run(|part| step.add(&mut task, part, &mut counted))?;
+                    each.push(counted);
                 }
-                Ok(counted)
+                let Some(gradients) = step.finished(whole) else { return Ok(each) };
+                let Some(kept) = kept else {
+                    training.step(gradients, Rate::There(lr), before)?;
+                    return Ok(each);
+                };
+                for (parameter, room) in kept {
+                    if let Some(gradient) = gradients.get(parameter) {
+                        room.set(gradient)?;
+                    }
+                }
+                Ok(each)
             };
-            match in_pool(|| replay.step(&part, lr, seed, work))? {
-                Replayed::Done(counted) => return Ok((counted, true)),
+            match in_pool(|| replay.part(&part, turn, lr, seed, work))? {
+                Replayed::Done(counted, None) => return Ok((counted, true)),
+                Replayed::Done(counted, Some(gradients)) => {
+                    *step = Step::known(gradients, whole);
+                    return Ok((counted, false));
+                }
                 Replayed::NotYet => {}
                 Replayed::Refused(why) => {
                     self.reporter.say(&format!("going on without CUDA graphs: {why}"));
@@ -97,16 +122,15 @@ impl Session<'_> {
         Ok((counted, false))
     }
 
-    /// Ends the step if it has all its parts. Whether it has.
-    fn finished(&mut self, step: &mut Step) -> Result<bool> {
-        let Some(mut gradients) = step.finished(self.images_of_step()) else { return Ok(false) };
+    /// Ends the step, which has all its parts.
+    fn finish_step(&mut self, step: &mut Step) -> Result<()> {
+        let Some(mut gradients) = step.finished(self.images_of_step()) else { return Ok(()) };
         if let Some(others) = &mut self.gradients {
             others.finish(&mut gradients)?;
         }
         let rate = Rate::Here(self.learning_rate(self.state.step));
         let before = self.steps_before();
-        in_pool(|| self.training.step(gradients, rate, before))?;
-        Ok(true)
+        in_pool(|| self.training.step(gradients, rate, before))
     }
 
     pub(super) fn steps_per_epoch(&self) -> usize {
@@ -128,6 +152,14 @@ impl Session<'_> {
     fn images_of_step(&self) -> usize {
         let batch = self.recipe.batch_size;
         batch.min(self.data.train.len().saturating_sub(self.state.step * batch))
+    }
+
+    /// This process's images of each part of the next step.
+    fn images_of_parts(&self) -> Vec<usize> {
+        let (whole, part, shard) =
+            (self.images_of_step(), self.recipe.part_size(), self.team.shard());
+        let parts = (0..whole).step_by(part).map(|before| part.min(whole - before));
+        parts.map(|images| shard.range(images).len()).collect()
     }
 
     /// Refuses to go on if the loss of one of the epoch's first so many parts was no number.
