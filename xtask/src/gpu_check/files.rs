@@ -51,6 +51,9 @@ pub fn ops_tests() -> Result<PathBuf> {
     if cfg!(feature = "cuda") {
         features.push("cuda");
     }
+    if cfg!(feature = "nccl") {
+        features.push("nccl");
+    }
     build_tests(cargo, &features)
 }
 
