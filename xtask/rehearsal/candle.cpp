@@ -107,17 +107,6 @@ void sum_small(size_t results, size_t each, size_t rank, const size_t* info, con
     }
 }
 
-// The first of the largest.
-template <class X>
-void argmax(size_t count, size_t each, size_t rank, const size_t* info, const X* in, uint32_t* out) {
-    if (threadIdx.x) return;
-    size_t first = blockIdx.x * each, largest = first;
-    auto at = [&](size_t i) -> X { return in[place(i, rank, info, info + rank)]; };
-    for (size_t i = first + 1; i < first + each && i < count; i++)
-        if (at(i) > at(largest)) largest = i;
-    out[blockIdx.x] = uint32_t(largest - first);
-}
-
 struct Copy {
     template <class X> X operator()(X x) { return x; }
 };
@@ -204,8 +193,6 @@ const standin::Kernel KNOWN[] = {
     known<compare<float, std::greater<float>>>("gt_f32"),
     known<compare<float, std::less<float>>>("lt_f32"),
     known<compare<float, std::greater_equal<float>>>("ge_f32"),
-    known<argmax<float>>("fast_argmax_f32"),
-    known<copy2d<uint32_t>>("copy2d_u32"),
     known<unary<uint32_t, Copy>>("ucopy_u32"),
     known<unary<uint8_t, Copy>>("ucopy_u8"),
     known<cast<float, double>>("cast_f32_f64"),
@@ -214,7 +201,6 @@ const standin::Kernel KNOWN[] = {
     known<cast<Bf16, float>>("cast_bf16_f32"),
     known<cast<uint32_t, float>>("cast_u32_f32"),
     known<cast<uint8_t, float>>("cast_u8_f32"),
-    known<cast<uint8_t, uint32_t>>("cast_u8_u32"),
 };
 
 } // namespace

@@ -16,6 +16,7 @@ use super::buckets::Buckets;
 use super::group::Group;
 use crate::checkpoint::{State, Training};
 use crate::tally::Tally;
+use crate::weights::hex;
 use crate::{Error, Result};
 
 /// The processes that train one network; often just this one.
@@ -77,8 +78,7 @@ impl Team {
             let values = parameter.flatten_all()?.to_vec1::<f32>()?;
             hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
         }
-        let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.agree(&format!("network after epoch {epoch}"), hash)
+        self.agree(&format!("network after epoch {epoch}"), hex(&hash.finalize()))
     }
 
     /// What rank 0 says, for everybody.
