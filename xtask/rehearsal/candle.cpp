@@ -190,7 +190,6 @@ const standin::Kernel KNOWN[] = {
     OF_TYPE(Bf16, "bf16"),
     known<index_select<float>>("is_u32_f32"),
     known<where<float>>("where_u8_f32"),
-    known<compare<float, std::greater<float>>>("gt_f32"),
     known<compare<float, std::less<float>>>("lt_f32"),
     known<compare<float, std::greater_equal<float>>>("ge_f32"),
     known<unary<uint32_t, Copy>>("ucopy_u32"),
